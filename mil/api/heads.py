@@ -14,13 +14,13 @@ from mil.bags import Bags, join
 from mil.config import DEFAULT_ENCODER, FeaturesConfig, encoder_name, load_encoder
 from mil.features.stage import Target, run
 from mil.io.bags import Bag, read_bag
-from mil.io.scores import HeadScores
+from mil.io.scores import HeadScores, MapKind
 from mil.trained import Trained
 from mil.trained.compatibility import check_compatible, check_usable
 from mil.trained.evidence import evidence_of, remover_of
 from mil.trained.folder import load_trained
 from mil.trained.forward import apply, tensors_of
-from mil.trained.tile_maps import MapKind, tile_map
+from mil.trained.tile_maps import tile_map
 
 EVIDENCE: tuple[MapKind, MapKind] = ("alone", "effect")
 
@@ -120,6 +120,8 @@ class SlideScore(NamedTuple):
         alone: Evidence of each valid tile, were the bag this tile alone, for the class
             of interest (log-odds) or the prediction itself; None: not asked for.
         effect: Evidence that the bag loses without the tile, on the same scale.
+        rollout: Attention by the tiles before mixing layers; sums to 1. None: the head has
+            no such layer.
     """
 
     predictions: dict[str, float]
@@ -128,6 +130,7 @@ class SlideScore(NamedTuple):
     selected: Bool[np.ndarray, " tiles"] | None
     alone: Float[np.ndarray, " tiles"] | None = None
     effect: Float[np.ndarray, " tiles"] | None = None
+    rollout: Float[np.ndarray, " tiles"] | None = None
 
 
 def load_head(folder: Path | str) -> TrainedHead:
@@ -178,6 +181,7 @@ def score_bag(head: TrainedHead, bag: Bag, *, evidence: bool = False) -> SlideSc
         selected=None if result.selection is None else result.selection.selected,
         alone=alone,
         effect=effect,
+        rollout=result.rollout,
     )
 
 

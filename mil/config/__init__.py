@@ -29,6 +29,7 @@ from mil.config.recipes import (
 )
 from mil.config.run import (
     Config,
+    EvaluateConfig,
     FeaturesConfig,
     FetchConfig,
     Fusion,
@@ -50,6 +51,7 @@ __all__ = [
     "Config",
     "DatasetConfig",
     "EncoderConfig",
+    "EvaluateConfig",
     "FeaturesConfig",
     "FetchConfig",
     "Fusion",

@@ -165,6 +165,20 @@ class ScoreConfig(Section):
     )
 
 
+# What is left out of heads, one at a time.
+Ablate = Literal["none", "branches"]
+
+
+class EvaluateConfig(Section):
+    """Settings of stage `evaluate`: what is measured beside the predictions."""
+
+    ablate: Ablate = Field(
+        "none",
+        description="Parts of heads that are left out one at a time, to measure what each does: "
+        "none; or branches, of heads with several branches, queries or attention heads.",
+    )
+
+
 # Cells of finer maps along a tile's side, and a thousandth for 0.333.
 MOST_PARTS = 8
 STRIDE_TOLERANCE = 1e-3
@@ -176,12 +190,13 @@ class HeatmapConfig(Section):
     slides: Literal["all", "test"] = Field(
         "all", description="Slides that get a heatmap: all, or those of the table's test split."
     )
-    kinds: list[Literal["attention", "alone", "effect"]] = Field(
+    kinds: list[Literal["attention", "alone", "effect", "rollout"]] = Field(
         ["attention", "effect"],
         min_length=1,
-        max_length=3,
+        max_length=4,
         description="Kinds of map that get a picture: attention, which is always drawn; effect, "
-        "the evidence lost when a tile is removed; alone, the evidence of a tile alone.",
+        "the evidence lost when a tile is removed; alone, the evidence of a tile alone; rollout, "
+        "of heads that mix tiles, the attention to the tiles before mixing.",
     )
     scale: Literal["percentile", "relative", "raw"] = Field(
         "percentile",
@@ -325,6 +340,7 @@ class Config(Section):
     features: FeaturesConfig = FeaturesConfig()
     split: SplitConfig = SplitConfig()
     score: ScoreConfig = ScoreConfig()
+    evaluate: EvaluateConfig = EvaluateConfig()
     heatmap: HeatmapConfig = HeatmapConfig()
     slides_per_job: SlidesPerJob = SlidesPerJob()
 

@@ -1,11 +1,14 @@
 """`mil evaluate` at the command line; the work is imported when it runs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
-from mil.config.options import BagsDir, Dataset, Folds
+from mil.config import EvaluateConfig
+from mil.config.options import BagsDir, Dataset, Folds, option
+
+DEFAULTS = EvaluateConfig()
 
 
 def evaluate(
@@ -25,6 +28,9 @@ def evaluate(
     slides_dir: Annotated[
         Path, typer.Option(help="Folder of the slides, in which annotations are looked for.")
     ] = Path(),
+    ablate: Annotated[
+        Literal["none", "branches"], option(EvaluateConfig, "ablate")
+    ] = DEFAULTS.ablate,
 ) -> None:
     """Write predictions of all slides, and metrics of the test slides with intervals.
 
@@ -33,5 +39,5 @@ def evaluate(
     from mil.evaluate.stage import run
     from mil.evaluate.text import metrics_line
 
-    metrics = run(dataset, scores, bags, folds, out, slides_dir=slides_dir)
+    metrics = run(dataset, scores, bags, folds, out, slides_dir=slides_dir, ablate=ablate)
     typer.echo(metrics_line(metrics))

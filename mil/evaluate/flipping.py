@@ -8,6 +8,7 @@ from jaxtyping import Float
 from mil.io.scores import MAP_KINDS, HeadScores
 from mil.statistics.flipping import FlipCurves
 from mil.tasks import Task
+from mil.trained.tile_maps import SIGNED
 
 
 def flip_curves(task: Task, heads: Sequence[HeadScores]) -> dict[str, FlipCurves]:
@@ -18,11 +19,11 @@ def flip_curves(task: Task, heads: Sequence[HeadScores]) -> dict[str, FlipCurves
         heads: Scores of the slide by each head.
     """
     curves: dict[str, FlipCurves] = {}
-    for number, kind in enumerate(MAP_KINDS):
+    for kind in MAP_KINDS:
         changes = [
-            _change(task, head, head.flipped_logits[number], is_signed=kind != "attention")
+            _change(task, head, flipped, is_signed=kind in SIGNED)
             for head in heads
-            if head.flipped_logits is not None
+            if (flipped := head.flipped(kind)) is not None
         ]
         # Share 0 is the whole bag: a kind without evidence has NaN there too.
         changes = [change for change in changes if np.isfinite(change[:, 1:]).any()]
@@ -43,9 +44,9 @@ def _change(
     Signed maps rank tiles by what they say for the class of interest (or a large
     number), and so the evidence for that should fall while the highest are removed,
     whatever the prediction: of two classes, turning both the order and the sign gives
-    the same area. Attention has no sign. Where it goes decides the prediction, which is
-    against the class of interest where the log-odds are below 0; and of a number, the
-    prediction is lost where it moves either way.
+    the same area. Attention, and its rollout, have no sign. Where they go decides the
+    prediction, which is against the class of interest where the log-odds are below 0; and
+    of a number, the prediction is lost where it moves either way.
     """
     column = task.column_of_interest
     whole = task.evidence(head.logits[None], column)[0]

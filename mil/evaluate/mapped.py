@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import NamedTuple, get_args
+from typing import NamedTuple
 
 import numpy as np
 from jaxtyping import Float
@@ -22,11 +22,11 @@ from mil.evaluate.localise import (
     top_hit,
 )
 from mil.io.bags.patients import FoldBag
-from mil.io.scores import HeadScores
+from mil.io.scores import MAP_KINDS, HeadScores
 from mil.statistics.flipping import FlipCurves
 from mil.tasks import Task
 from mil.trained.record import Trained
-from mil.trained.tile_maps import MapKind, TileMap, tile_map
+from mil.trained.tile_maps import TileMap, tile_map
 
 TOP = (1, 5, 10)
 
@@ -177,7 +177,7 @@ def maps_of(heads: Sequence[ScoredHead]) -> list[TileMap]:
     """Maps of a bag for the class of interest, mean over heads; only kinds that are known."""
     records = [head.record for head in heads]
     scores = [head.scores for head in heads]
-    maps = [tile_map(kind, records, scores) for kind in get_args(MapKind)]
+    maps = [tile_map(kind, records, scores) for kind in MAP_KINDS]
     return [one for one in maps if one is not None]
 
 
@@ -201,7 +201,7 @@ def _annotated_tiles(
 
 def _comparable(one: TileMap) -> Float[np.ndarray, " tiles"]:
     """Values on a scale that slides share: attention as multiple of uniform attention."""
-    return one.values * len(one.values) if one.kind == "attention" else one.values
+    return one.values if one.is_signed else one.values * len(one.values)
 
 
 def detection_scores(
@@ -209,10 +209,10 @@ def detection_scores(
 ) -> Float[np.ndarray, " tiles"]:
     """Score of each tile as a detection, on a scale that slides share; -inf: it is none.
 
-    Attention says where a head looked and not what it saw, and sums to 1 whatever the
-    slide. The tile of most attention therefore gets the slide's probability of the class
-    of interest, and others their part of it. A tile without attention, or that does not
-    speak for the class, is no detection.
+    Attention, and its rollout, say where a head looked and not what it saw, and sum to 1
+    whatever the slide. The tile of most attention therefore gets the slide's probability
+    of the class of interest, and others their part of it. A tile without attention, or
+    that does not speak for the class, is no detection.
 
     Args:
         one: Map of the slide.
@@ -220,7 +220,7 @@ def detection_scores(
         heads: The heads with their scores of the slide.
     """
     values = one.values
-    if one.kind == "attention":
+    if not one.is_signed:
         column = list(task.columns).index(task.column_of_interest)
         probability = 1.0
         if task.classes:

@@ -25,10 +25,11 @@ from mil.statistics.flipping import FlipCurves, flip_area
 from mil.statistics.intervals import proportion
 from mil.statistics.metric import Metric
 from mil.statistics.resampled import Scale, with_intervals
+from mil.trained.tile_maps import SIGNED
 
 # Threshold for Dice where no validation slide is annotated: uniform attention, and
 # evidence that speaks neither way.
-UNCHOSEN = {"attention": 1.0, "alone": 0.0, "effect": 0.0}
+UNCHOSEN = {"attention": 1.0, "rollout": 1.0, "alone": 0.0, "effect": 0.0}
 
 
 class MapsOfRecipe(NamedTuple):
@@ -172,7 +173,7 @@ def _thresholds(
 
 
 def _dice_rule(kind: str, *, is_chosen: bool) -> str:
-    unit = "multiple of uniform attention" if kind == "attention" else "evidence of a tile"
+    unit = "evidence of a tile" if kind in SIGNED else "multiple of uniform attention"
     if is_chosen:
         return (
             f"Threshold ({unit}) with the largest mean Dice on the annotated validation slides "

@@ -9,9 +9,11 @@ import numpy as np
 from jaxtyping import Float
 
 from mil.config import dataset_path
+from mil.config.run import Ablate
 from mil.errors import DatasetError, FormatError
 from mil.evaluate.annotations import SlideAnnotations
 from mil.evaluate.attention import attended_slide
+from mil.evaluate.branches import AblatedHeads
 from mil.evaluate.localise import hottest_tile_hit, tile_auroc
 from mil.evaluate.mapped import MappedSlides, ScoredHead
 from mil.evaluate.maps import metrics_of_maps
@@ -57,7 +59,14 @@ class _Rows(NamedTuple):
 
 
 def run(
-    dataset: str, scores_dir: Path, bags_dir: Path, folds: Path, out: Path, *, slides_dir: Path
+    dataset: str,
+    scores_dir: Path,
+    bags_dir: Path,
+    folds: Path,
+    out: Path,
+    *,
+    slides_dir: Path,
+    ablate: Ablate = "none",
 ) -> Metrics:
     """Evaluate the heads of one recipe (its seeds and folds) from the scores of all slides.
 
@@ -68,6 +77,7 @@ def run(
         folds: The folds.csv.
         out: Folder for predictions.csv, predictions_patients.csv and metrics.json.
         slides_dir: Folder in which annotations are looked for.
+        ablate: `branches`: each branch of heads with several is left out, one at a time.
 
     Returns:
         Content of metrics.json.
@@ -93,17 +103,23 @@ def run(
     mapped = MappedSlides.of(annotations, bags_dir)
     folds_of = _folds_of(bags)
     rows = _Rows([], [], [])
+    ablated = AblatedHeads(bags_dir)
     with progress("evaluate", len(slides_of), "slides") as advance:
         for name, members in slides_of.items():
             paths = [bags_dir / f"{member}.h5" for member in members]
             evidence = mapped.needs_evidence(folds_of[name])
-            scores = _read(scores_dir, name, heads, paths, evidence=evidence)
+            is_test = any(bag.split == "test" for bag in folds_of[name])
+            branches = ablate == "branches" and is_test
+            scores = _read(scores_dir, name, heads, paths, evidence=evidence, branches=branches)
             annotated = annotations.annotated(bags_dir, name, members)
             share = annotations.share_of(name, annotated)
             if share is not None:
                 check_tiles(scores, score_path(scores_dir, name), len(share))
             _add_rows(rows, scores, records, bags, share)
-            mapped.add(_scored_heads(scores, records, bags), annotated, share)
+            scored = _scored_heads(scores, records, bags)
+            mapped.add(scored, annotated, share)
+            if branches:
+                ablated.add(scored, share)
             advance(1)
     rows.kept.sort(key=lambda row: (row.seed, row.fold, row.slide))
     metrics = metrics_of(
@@ -115,11 +131,12 @@ def run(
         [record.calibration for record in records],
         annotations.notes(records[0].task, rows.attended),
         metrics_of_maps(mapped, records[0].task.evidence_unit),
+        ablated.metrics(),
     )
     patients: list[Prediction] = []
     for of_run in by_run(rows.kept).values():
         patients += by_patient(of_run)
-    write_evaluation(out, metrics, rows.kept, patients)
+    write_evaluation(out, metrics, rows.kept, patients, ablated.rows())
     return metrics
 
 
@@ -136,14 +153,16 @@ def _folds_of(bags: BagsByFold) -> dict[str, list[FoldBag]]:
     return by_name
 
 
-def _existing(scores_dir: Path, name: str, *, evidence: bool = False) -> BagScores:
+def _existing(
+    scores_dir: Path, name: str, *, evidence: bool = False, branches: bool = False
+) -> BagScores:
     path = score_path(scores_dir, name)
     if not path.exists():
         raise FormatError(
             f"{path}: no such file, so that {name} has no scores; run `mil score` for it, or for "
             "all bags with --bags, --folds and --scores"
         )
-    return read_scores(path, evidence=evidence)
+    return read_scores(path, evidence=evidence, branches=branches)
 
 
 def _read(
@@ -153,9 +172,10 @@ def _read(
     bag_paths: Sequence[Path],
     *,
     evidence: bool,
+    branches: bool,
 ) -> BagScores:
     """The scores of a bag, which must be of these bag files and by these heads."""
-    scores = _existing(scores_dir, name, evidence=evidence)
+    scores = _existing(scores_dir, name, evidence=evidence, branches=branches)
     path = score_path(scores_dir, name)
     if scores.name != name:
         raise FormatError(

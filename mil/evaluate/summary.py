@@ -17,6 +17,7 @@ from mil.evaluate.rows import (
 )
 from mil.evaluate.selection import of_selection
 from mil.evaluate.subgroups import metrics_of_patients, set_metrics, subgroups
+from mil.io.branch_metrics import BranchesOfRecipe
 from mil.io.results import CalibrationMetrics, Metrics, Prediction, RunMetrics
 from mil.statistics.scaling import Calibration
 from mil.statistics.text import calibration_note
@@ -33,6 +34,7 @@ def metrics_of(
     calibrations: Sequence[Calibration | None] = (),
     annotations: Sequence[str] = (),
     maps: MapsOfRecipe | None = None,
+    branches: BranchesOfRecipe | None = None,
 ) -> Metrics:
     """Content of metrics.json.
 
@@ -46,6 +48,7 @@ def metrics_of(
         calibrations: Calibration of each head.
         annotations: Notes on annotations that do not count.
         maps: Metrics of the maps of tiles; None: not known.
+        branches: Metrics of branches that were left out; None: not asked for.
     """
     task = trained.task
     maps = maps or MapsOfRecipe({}, None, [])
@@ -85,6 +88,7 @@ def metrics_of(
             name: share for name, share in entropy_shares.items() if share is not None
         },
         selection=selection,
+        branches=branches,
         slides_used=sorted({row.slide for row in test}),
     )
 

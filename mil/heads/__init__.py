@@ -19,6 +19,7 @@ from mil.bags import Bags, Graph, HeadOutput
 from mil.config import Section, check_head, checked, head_names
 from mil.config.recipes import package_of
 from mil.errors import ConfigError, MilError, brief
+from mil.heads._ablation import Ablated
 from mil.heads._removals import KEPT_BYTES, BothEnds, MeanRemovals, Removals, Remover
 
 
@@ -126,6 +127,31 @@ class RemovesTiles(Protocol):
 
 
 @runtime_checkable
+class MixesTiles(Protocol):
+    """Head with layers in which the tiles of a bag exchange information before it pools.
+
+    Its scores are of mixed tiles, which carry features of others.
+    """
+
+    def rollout(self, bags: Bags) -> Float[Tensor, " tiles"] | None:
+        """Attention to the tiles before they were mixed, which sums to 1 over each bag.
+
+        None: the head has no such layer.
+        """
+
+
+@runtime_checkable
+class AblatesBranches(Protocol):
+    """Head of several branches, or attention heads, of which each can be left out."""
+
+    def ablated(self, bags: Bags) -> Ablated | None:
+        """Logits without each branch: the mean of the others, or its part of the row set to 0.
+
+        None: the head has a single branch.
+        """
+
+
+@runtime_checkable
 class HoldsChoices(Protocol):
     """Head that ranks or selects tiles, and whose logits jump where the choice changes."""
 
@@ -208,10 +234,13 @@ def blamed(entry: EntryPoint | None) -> Iterator[None]:
 
 __all__ = [
     "KEPT_BYTES",
+    "Ablated",
+    "AblatesBranches",
     "BothEnds",
     "FollowsSteps",
     "HoldsChoices",
     "MeanRemovals",
+    "MixesTiles",
     "Part",
     "Removals",
     "Remover",

@@ -14,6 +14,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mil.config import Section
+from mil.heads._ablation import without_each
 from mil.kernels.dispatch import at_least_float32
 
 # Published: at first a query scores all tiles nearly alike.
@@ -82,9 +83,21 @@ class PooledValues(nn.Module):
 
     def forward(self, pooled: Float[Tensor, "bags heads hidden"]) -> Float[Tensor, "bags hidden"]:
         """One row for each bag."""
+        return self._row_of(self._values_of(pooled))
+
+    def without_each(
+        self, pooled: Float[Tensor, "bags heads hidden"]
+    ) -> Float[Tensor, "heads bags hidden"]:
+        """One row for each bag without the values of one head after the other."""
+        by_head = self._values_of(pooled).unflatten(1, (pooled.shape[1], -1))
+        return torch.stack([self._row_of(values.flatten(1)) for values in without_each(by_head)])
+
+    def _values_of(self, pooled: Tensor) -> Tensor:
         weight = self.value.weight.unflatten(0, (pooled.shape[1], -1))  # [heads, width, hidden]
         by_head = torch.einsum("bhd,hwd->bhw", pooled, weight)
-        values = by_head.flatten(1) + self.value.bias
+        return by_head.flatten(1) + self.value.bias
+
+    def _row_of(self, values: Tensor) -> Tensor:
         row: Tensor = self.norm(self.dropout(self.out(values)))
         return row
 

@@ -3,7 +3,8 @@
 ``h + dropout(W_o · mix(Q, K, V))`` of normalised tiles, without a feed-forward network.
 """
 
-from collections.abc import Callable
+from collections.abc import Callable, Iterator
+from functools import partial
 from typing import Annotated, Any, NamedTuple
 
 import torch
@@ -93,17 +94,32 @@ class MixLayer(nn.Module):
 
     def forward(self, tiles: Float[Tensor, "tiles hidden"], places: Places) -> Mixed:
         """Tiles with context."""
-        normal = self.norm(tiles)
-        mixed = self.mix(self.rows(normal), places)
-        balance = None
-        if self.router is not None:
-            gates = self.router.gates(normal)
-            weights = self.router.weights(normal, gates)
-            mixed = mixed * weights[..., None].to(mixed.dtype)
-            balance = self.router.balance(gates, places)
+        mixed, balance = self._mixed(self.norm(tiles), places)
+        return Mixed(self._with_context(tiles, mixed), balance)
+
+    def without_each(
+        self, tiles: Float[Tensor, "tiles hidden"], places: Places
+    ) -> Iterator[Float[Tensor, "tiles hidden"]]:
+        """Tiles with context, of which one head after the other brings nothing."""
+        mixed, _ = self._mixed(self.norm(tiles), places)
+        heads = torch.arange(mixed.shape[1], device=mixed.device)
+        for head in heads:
+            yield self._with_context(tiles, mixed * (heads != head)[:, None])
+
+    def _mixed(self, normal: Tensor, places: Places) -> tuple[Tensor, Tensor | None]:
+        """Mixed rows [tiles, heads, width], and the balance of routed heads."""
+        mixed: Tensor = self.mix(self.rows(normal), places)
+        if self.router is None:
+            return mixed, None
+        gates = self.router.gates(normal)
+        weights = self.router.weights(normal, gates)
+        return mixed * weights[..., None].to(mixed.dtype), self.router.balance(gates, places)
+
+    def _with_context(self, tiles: Tensor, mixed: Tensor) -> Tensor:
         joined = mixed.flatten(1)
         context = joined if self.collapse else self.out(joined)
-        return Mixed(tiles + self.dropout(context), balance)
+        with_context: Tensor = tiles + self.dropout(context)
+        return with_context
 
     def rolled_out(
         self,
@@ -122,12 +138,36 @@ class MixLayer(nn.Module):
         """
         normal = self.norm(tiles)
         weights = None if self.router is None else self.router(normal)
-
-        def mix(rows: Rows) -> Tensor:
-            mixed: Tensor = self.mix(rows, places)
-            return mixed
-
+        mix = partial(self.mix, places=places)
         return (attention + received(attention, mix, self.rows(normal), weights)) / 2
+
+    def read_by_each(
+        self,
+        attention: Float[Tensor, " tiles"],
+        tiles: Float[Tensor, "tiles hidden"],
+        places: Places,
+    ) -> Float[Tensor, "tiles heads"]:
+        """Attention to the tiles that each head of the layer brings to attended ones: ``a P_h``.
+
+        Args:
+            attention: Attention to the tiles after this layer; of routed heads by their
+                weight for each tile.
+            tiles: Tiles before this layer.
+            places: The bags.
+        """
+        normal = self.norm(tiles)
+        heads = self.shape.query_heads
+        by_head = attention[:, None].expand(-1, heads)
+        if self.router is not None:
+            by_head = by_head * self.router(normal)
+        mix = partial(self.mix, places=places)
+        rows = self.rows(normal)
+        if self.shape.key_heads == heads:
+            return received_by_each(by_head, mix, rows)
+        # Several query heads read the values of one head.
+        own = torch.eye(heads, dtype=by_head.dtype, device=by_head.device)
+        columns = [received_by_each(by_head * head, mix, rows).sum(1) for head in own]
+        return torch.stack(columns, 1)
 
     def rows(self, normal: Float[Tensor, "tiles hidden"]) -> Rows:
         """Queries, keys and values by head; collapsed, keys and values are the tiles."""
@@ -157,19 +197,32 @@ def received(
         rows: Projected rows of the tiles.
         weights: Weights of the heads of each tile; None: all alike.
     """
+    if weights is None:
+        weights = attention.new_ones(len(attention), rows.queries.shape[1])
+    shares = weights / weights.sum(1, keepdim=True)
+    return received_by_each(attention[:, None] * shares, mix, rows).sum(1)
+
+
+def received_by_each(
+    attention: Float[Tensor, "tiles heads"], mix: Callable[[Rows], Tensor], rows: Rows
+) -> Float[Tensor, "tiles key_heads"]:
+    """Attention that tiles receive through each head of values; see `received`.
+
+    Args:
+        attention: Attention to the mixed tiles by each query head.
+        mix: Mixed rows [tiles, heads, value width] of rows.
+        rows: Projected rows of the tiles.
+    """
     with torch.inference_mode(False), torch.enable_grad():
         # What was computed in inference mode takes part in no gradient: copies do.
         queries, keys, content = (row.detach().clone() for row in rows[:3])
         values = content.clone().requires_grad_()
         mixed = mix(Rows(queries, keys, values, content))
-        if weights is None:
-            weights = torch.ones_like(mixed[..., 0])
-        shares = weights / weights.sum(1, keepdim=True)
         towards = torch.zeros_like(mixed)
         # Any one channel of the values shows the map.
-        towards[..., 0] = attention.clone()[:, None] * shares.clone()
+        towards[..., 0] = attention.clone()
         (gradient,) = torch.autograd.grad(mixed, values, towards)
-    return gradient[..., 0].sum(1)
+    return gradient[..., 0]
 
 
 class Gates(NamedTuple):

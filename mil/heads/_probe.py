@@ -7,6 +7,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mil.config import Section
+from mil.heads._ablation import without_each
 from mil.heads._precision import Classifier
 from mil.kernels.dispatch import at_least_float32
 
@@ -56,13 +57,20 @@ class RowClassifier(nn.Module):
     def parts(
         self, values: Float[Tensor, "bags branches width"]
     ) -> Float[Tensor, "bags branches classes"]:
-        """Share of each branch in the logits, for a row that is the branches' values joined.
+        """Part of each branch in the logits, for a row that is the branches' values joined.
 
-        Together with the bias they sum to the logits.
+        Together with the bias they sum to the logits. With the layer norm too: at the mean
+        and deviation of this row it is linear, and takes the mean from every part.
         """
         row = self.normalised(values.flatten(1)).view_as(values)
         weight = self.linear.weight.unflatten(1, values.shape[1:])
         return torch.einsum("bmw,cmw->bmc", row.to(weight.dtype), weight)
+
+    def without_each(
+        self, values: Float[Tensor, "bags branches width"]
+    ) -> Float[Tensor, "bags branches classes"]:
+        """Logits without the values of one branch after the other; the norm is that of the rest."""
+        return torch.stack([self(row.flatten(1)) for row in without_each(values)], 1)
 
     def normalised(self, row: Float[Tensor, "bags width"]) -> Float[Tensor, "bags width"]:
         """The row as the linear layer takes it."""

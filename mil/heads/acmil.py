@@ -13,6 +13,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mil.bags import Bags, HeadOutput
+from mil.heads._ablation import Ablated, attention_of, mean_of_others
 from mil.heads._dropout import Dropout
 from mil.heads._gated import GatedAttention, default_hidden, reduce_and_pool, reduce_and_score
 from mil.heads._pooling import Pooling
@@ -78,6 +79,17 @@ class Head(PoolsTiles):
     def logits_of(self, rows: Tensor) -> Tensor:
         """See `PoolsTiles`."""
         return self.classify(rows[:, 0])
+
+    def ablated(self, bags: Bags) -> Ablated | None:
+        """See `mil.heads.AblatesBranches`."""
+        if len(self.branch_classify) < 2:
+            return None
+        rows, scores, _ = self.pool(bags)
+        return Ablated(
+            self.classify(rows.mean(1)),
+            self.classify(mean_of_others(rows)),
+            attention_of(scores, bags.offsets),
+        )
 
     def predict(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
         """Classify each branch's row, and their mean."""

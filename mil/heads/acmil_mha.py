@@ -10,6 +10,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mil.bags import Bags, HeadOutput
+from mil.heads._ablation import Ablated, attention_of, mean_of_others
 from mil.heads._mha import MhaConfig, PooledValues, QueryScores, learned_queries
 from mil.heads._pooling import Pooling
 from mil.heads._precision import Classifier
@@ -95,6 +96,19 @@ class Head(PoolsTiles):
         rows = pooled.unflatten(1, (len(self.attention), -1))
         branch_logits = [self._classify(i, rows[:, i]) for i in range(rows.shape[1])]
         return self._output(rows, scores, branch_logits)
+
+    def ablated(self, bags: Bags) -> Ablated | None:
+        """See `mil.heads.AblatesBranches`; the attention of a branch is the mean of its heads."""
+        branches = len(self.attention)
+        if branches < 2:
+            return None
+        joined, scores, _ = self.pool(bags)
+        rows = joined.unflatten(1, (branches, -1))
+        without = [self.classify(self.values(others)) for others in mean_of_others(rows).unbind(1)]
+        by_head = attention_of(scores, bags.offsets).unflatten(1, (branches, -1))
+        return Ablated(
+            self.classify(self.values(rows.mean(1))), torch.stack(without, 1), by_head.mean(2)
+        )
 
     def _pool(self, branch: int, hidden: Tensor, bags: Bags) -> tuple[Tensor, Tensor]:
         """Rows [bags, heads, hidden] and scores [tiles, heads] of a branch."""

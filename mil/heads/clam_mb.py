@@ -6,7 +6,8 @@ Its instance loss is the recipe's term `instance_cross_entropy`.
 import torch
 from torch import Tensor, nn
 
-from mil.bags import HeadOutput
+from mil.bags import Bags, HeadOutput
+from mil.heads._ablation import Ablated, attention_of, mean_of_others
 from mil.heads._clam import ClamConfig, ClamHead, ClamScores, InstanceJudges, reducer
 from mil.heads._precision import Classifier
 
@@ -24,6 +25,18 @@ class Head(ClamHead):
         self.attention = ClamScores(config, hidden, classes)
         self.classify = nn.ModuleList(Classifier(hidden, 1) for _ in range(classes))
         self.judge = InstanceJudges(hidden, classes, config.instances)
+
+    def ablated(self, bags: Bags) -> Ablated | None:
+        """See `mil.heads.AblatesBranches`.
+
+        A class without its own attention has the logit of the mean of the others' rows.
+        """
+        rows, scores, _ = self.pool(bags)
+        whole = self.predict(rows, scores).logits
+        others = self.predict(mean_of_others(rows), scores).logits
+        own = torch.eye(len(self.classify), dtype=torch.bool, device=whole.device)
+        without = torch.where(own, others[:, None], whole[:, None])
+        return Ablated(whole, without, attention_of(scores, bags.offsets), per_class=True)
 
     def predict(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
         """One logit from each class's row."""

@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mil.bags import Bags, HeadOutput, per_bag
+from mil.heads._ablation import Ablated
 from mil.heads._probe import ProbeConfig, RowClassifier, reducer
 from mil.kernels.dispatch import at_least_float32
 
@@ -50,17 +51,30 @@ class Head(nn.Module):
         tiles = at_least_float32(self.reduce(bags.features))
         pooled = [self.pooled(rows) for rows in per_bag(tiles, bags.offsets)]
         rows = torch.stack([row for row, _ in pooled])
-        weights = torch.cat([weights for _, weights in pooled])
+        weights = torch.cat([weights.mean(1) for _, weights in pooled])
         # The weight of a far tile may underflow, and 0 has no logarithm.
         scores = weights.clamp_min(torch.finfo(weights.dtype).tiny).log()[:, None]
         logits = self.classify(rows.flatten(1))
         parts = None if self.training else self.classify.parts(rows)
         return HeadOutput(logits, scores, branch_parts=parts)
 
+    def ablated(self, bags: Bags) -> Ablated | None:
+        """See `mil.heads.AblatesBranches`; here each Gaussian is left out."""
+        if len(self.shift) < 2:
+            return None
+        tiles = at_least_float32(self.reduce(bags.features))
+        pooled = [self.pooled(rows) for rows in per_bag(tiles, bags.offsets)]
+        rows = torch.stack([row for row, _ in pooled])
+        return Ablated(
+            self.classify(rows.flatten(1)),
+            self.classify.without_each(rows),
+            torch.cat([weights for _, weights in pooled]),
+        )
+
     def pooled(
         self, rows: Float[Tensor, "tiles width"]
-    ) -> tuple[Float[Tensor, "gaussians width"], Float[Tensor, " tiles"]]:
-        """Row of a bag by each Gaussian, and the mean weight of each tile."""
+    ) -> tuple[Float[Tensor, "gaussians width"], Float[Tensor, "tiles gaussians"]]:
+        """Row of a bag, and mean weight of each tile, by each Gaussian."""
         variance, mean = torch.var_mean(rows, dim=0, correction=0)
         standard = (rows - mean) / (variance + EPS_VARIANCE).sqrt()
         of_bag = []
@@ -72,7 +86,7 @@ class Head(nn.Module):
             weights = scores.softmax(0)
             of_bag.append((weights * rows).sum(0))
             of_tiles.append(weights.mean(1))
-        return torch.stack(of_bag), torch.stack(of_tiles).mean(0)
+        return torch.stack(of_bag), torch.stack(of_tiles, 1)
 
 
 def _start(number: int) -> float:

@@ -15,6 +15,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mil.bags import Bags, Graph, HeadOutput
+from mil.heads._ablation import Ablated, attention_of, mean_of_others
 from mil.heads._budget import SelectionConfig
 from mil.heads._dropout import Dropout
 from mil.heads._gated import GatedAttention, default_hidden
@@ -107,6 +108,19 @@ class Head(nn.Module):
             selected=selected,
             full_logits=self.classify(rows.mean(1)),
             attention_stats=stats,
+        )
+
+    def ablated(self, bags: Bags) -> Ablated | None:
+        """See `mil.heads.AblatesBranches`; the selection of tiles stays that of all branches."""
+        if not len(self.branch_classify):
+            return None
+        hidden, scores = self._scored(bags)
+        rows = pool_by(scores, hidden, bags.offsets).rows
+        _, pooled = self.select(scores, hidden, bags.offsets, rows)
+        return Ablated(
+            self.classify(pooled.mean(1)),
+            self.classify(mean_of_others(pooled)),
+            attention_of(scores, bags.offsets),
         )
 
     def answers(

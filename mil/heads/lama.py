@@ -12,6 +12,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mil.bags import Bags, HeadOutput, per_bag
+from mil.heads._ablation import Ablated, attention_of
 from mil.heads._gated import default_hidden
 from mil.heads._pooling import pool_by
 from mil.heads._probe import ProbeConfig, RowClassifier, reducer
@@ -68,6 +69,19 @@ class Head(nn.Module):
             scores,
             branch_parts=None if self.training else self.classify.parts(pooled.rows),
             attention_stats=pooled.stats,
+        )
+
+    def ablated(self, bags: Bags) -> Ablated | None:
+        """See `mil.heads.AblatesBranches`."""
+        tiles = self.reduce(bags.features)
+        scores = self.scores(tiles, bags)
+        if scores.shape[1] < 2:
+            return None
+        rows = pool_by(scores, tiles, bags.offsets).rows
+        return Ablated(
+            self.classify(rows.flatten(1)),
+            self.classify.without_each(rows),
+            attention_of(scores, bags.offsets),
         )
 
     def scores(

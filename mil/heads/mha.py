@@ -6,6 +6,7 @@ Zhang et al. 2024, https://arxiv.org/abs/2406.15303.
 from torch import Tensor, nn
 
 from mil.bags import Bags, HeadOutput
+from mil.heads._ablation import Ablated, attention_of
 from mil.heads._mha import MhaConfig, PooledValues, QueryScores, learned_queries
 from mil.heads._pooling import Pooling, pool_by
 from mil.heads._precision import Classifier
@@ -37,6 +38,18 @@ class Head(PoolsTiles):
         """See `PoolsTiles`."""
         hidden = self.reduce(features)
         return Pooling(hidden[:, None], self.attention(self.query[0], hidden))
+
+    def ablated(self, bags: Bags) -> Ablated | None:
+        """See `mil.heads.AblatesBranches`; here each attention head is left out."""
+        rows, scores, _ = self.pool(bags)
+        if rows.shape[1] < 2:
+            return None
+        without = self.classify(self.values.without_each(rows))
+        return Ablated(
+            self.classify(self.values(rows)),
+            without.transpose(0, 1),
+            attention_of(scores, bags.offsets),
+        )
 
     def predict(self, pooled: Tensor, scores: Tensor) -> HeadOutput:
         """Classify the row that the attention heads make together."""

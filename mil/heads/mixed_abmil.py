@@ -5,7 +5,8 @@ save work. Without layers it is ABMIL. The layer is a transformer's without its 
 network; see `mil/heads/_mixers` for the sources of the mixers.
 """
 
-from typing import cast
+from collections.abc import Iterable
+from typing import NamedTuple, cast
 
 import torch
 from jaxtyping import Float
@@ -14,6 +15,7 @@ from torch import Tensor, nn
 
 from mil.bags import Bags, HeadOutput, log_attention, per_bag
 from mil.config import Section
+from mil.heads._ablation import Ablated
 from mil.heads._dropout import Dropout
 from mil.heads._gated import GatedAttention, default_hidden
 from mil.heads._mix_layer import Mix, MixLayer, is_ordered
@@ -51,6 +53,13 @@ class Config(Section):
         return -(-default_hidden(None, dim) // self.mix.heads) * self.mix.heads
 
 
+class _Step(NamedTuple):
+    """What a layer meets."""
+
+    tiles: Float[Tensor, "tiles hidden"]  # before the layer
+    attention: Float[Tensor, " tiles"]  # to the tiles after it
+
+
 class Head(nn.Module):
     """Reduce each tile, mix the tiles of a bag, score, pool, classify."""
 
@@ -86,26 +95,69 @@ class Head(nn.Module):
             attention_stats=pooled.stats,
         )
 
-    def rollout(self, bags: Bags) -> Float[Tensor, " tiles"]:
-        """Attention to the tiles before they were mixed: whose features the answer came from.
+    def rollout(self, bags: Bags) -> Float[Tensor, " tiles"] | None:
+        """Attention to the tiles before they were mixed: whose features the logits came from.
 
-        `scores` are of mixed tiles, which carry features of others. It sums to 1 over
-        each bag.
+        See `mil.heads.MixesTiles`.
         """
+        if not len(self.layers):
+            return None
+        places = Places(bags.offsets, bags.coords)
+        first, step = self._steps(bags)[0]
+        return _shares(first.rolled_out(step.attention, step.tiles, places), bags.offsets)
+
+    def ablated(self, bags: Bags) -> Ablated | None:
+        """See `mil.heads.AblatesBranches`; here each query head of each layer is left out.
+
+        Its attention is to the tiles whose features it brings to attended ones.
+        """
+        if not len(self.layers):
+            return None
+        places = Places(bags.offsets, bags.coords)
+        without = []
+        attention = []
+        for number, (layer, step) in enumerate(self._steps(bags)):
+            after = self.layers[number + 1 :]
+            mixed = layer.without_each(step.tiles, places)
+            without += [self._logits(tiles, bags, after) for tiles in mixed]
+            read = layer.read_by_each(step.attention, step.tiles, places)
+            attention += [_shares(of_head, bags.offsets) for of_head in read.unbind(1)]
+        if len(without) < 2:
+            return None
+        whole = self(bags).logits
+        return Ablated(whole, torch.stack(without, 1), torch.stack(attention, 1))
+
+    def _logits(self, tiles: Tensor, bags: Bags, layers: Iterable[nn.Module]) -> Tensor:
+        """Logits of tiles that are still to pass some layers."""
+        places = Places(bags.offsets, bags.coords)
+        for layer in layers:
+            tiles = layer(tiles, places).tiles
+        pooled = pool_by(self.attention(tiles), tiles, bags.offsets)
+        logits: Tensor = self.classify(pooled.rows[:, 0])
+        return logits
+
+    def _steps(self, bags: Bags) -> list[tuple[MixLayer, _Step]]:
+        """Each layer, with the tiles before it and the attention to the tiles after it."""
+        layers = [cast(MixLayer, layer) for layer in self.layers]
         tiles = self.reduce(bags.features)
         places = Places(bags.offsets, bags.coords)
         before = []
-        for layer in self.layers:
+        for layer in layers:
             before.append(tiles)
             tiles = layer(tiles, places).tiles
         attention = log_attention(self.attention(tiles), bags.offsets).exp()[:, 0]
-        for module, of_layer in zip(reversed(self.layers), reversed(before), strict=True):
-            layer = cast(MixLayer, module)
+        steps = []
+        for layer, of_layer in zip(reversed(layers), reversed(before), strict=True):
+            steps.append((layer, _Step(of_layer, attention)))
             attention = layer.rolled_out(attention, of_layer, places)
-        # Nyström attention is not quite a probability.
-        positive = attention.clamp(min=MIN_ATTENTION)
-        of_bags = per_bag(positive, bags.offsets)
-        return torch.cat([of_bag / of_bag.sum() for of_bag in of_bags])
+        return steps[::-1]
+
+
+def _shares(attention: Tensor, offsets: Tensor) -> Tensor:
+    """Attention that sums to 1 over each bag."""
+    # Nyström attention is not quite a probability.
+    positive = attention.clamp(min=MIN_ATTENTION)
+    return torch.cat([of_bag / of_bag.sum() for of_bag in per_bag(positive, offsets)])
 
 
 def _mean(balances: list[Tensor]) -> Tensor | None:

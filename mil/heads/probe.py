@@ -15,6 +15,7 @@ from torch.nn import functional
 
 from mil.bags import Bags, HeadOutput
 from mil.errors import ConfigError
+from mil.heads._ablation import Ablated, attention_of
 from mil.heads._pooling import Pooling, pool_by
 from mil.heads._probe import ProbeConfig, RowClassifier, reducer
 from mil.heads._stream import PoolsTiles
@@ -92,6 +93,18 @@ class Head(PoolsTiles):
         logits = self.classify(values.flatten(1))
         parts = None if self.training else self.classify.parts(values)
         return HeadOutput(logits, scores, branch_parts=parts)
+
+    def ablated(self, bags: Bags) -> Ablated | None:
+        """See `mil.heads.AblatesBranches`; here each query is left out."""
+        rows, scores, _ = self.pool(bags)
+        if rows.shape[1] < 2:
+            return None
+        values = self.values_of(rows)
+        return Ablated(
+            self.classify(values.flatten(1)),
+            self.classify.without_each(values),
+            attention_of(scores, bags.offsets),
+        )
 
     def values_of(
         self, pooled: Float[Tensor, "bags queries width"]

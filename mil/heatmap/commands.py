@@ -19,6 +19,7 @@ class MapKind(StrEnum):
     ATTENTION = "attention"
     ALONE = "alone"
     EFFECT = "effect"
+    ROLLOUT = "rollout"
 
 
 DEFAULT_KINDS = [MapKind(kind) for kind in DEFAULTS.kinds]
@@ -108,7 +109,7 @@ def heatmap(
     from mil.io.part_jobs import finish, run_jobs
     from mil.io.tables.parts import parse_part
 
-    chosen: tuple[Literal["attention", "alone", "effect"], ...] = tuple(
+    chosen: tuple[Literal["attention", "alone", "effect", "rollout"], ...] = tuple(
         kind.value for kind in kinds
     )
     if dataset and scores and bags and out_dir:

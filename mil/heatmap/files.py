@@ -6,7 +6,7 @@ from pathlib import Path
 from PIL import Image
 
 from mil.errors import DatasetError
-from mil.trained.tile_maps import MapKind
+from mil.io.scores import MapKind
 
 LAYER = ".geojson"
 PACKED_LAYER = ".geojson.gz"
@@ -14,7 +14,11 @@ TABLE = ".csv"
 RASTER = ".ome.tiff"
 BRANCHES = ".branches.png"
 # Pictures of the kinds of map other than attention.
-PICTURES: dict[MapKind, str] = {"alone": ".alone.png", "effect": ".effect.png"}
+PICTURES: dict[MapKind, str] = {
+    "alone": ".alone.png",
+    "effect": ".effect.png",
+    "rollout": ".rollout.png",
+}
 ENDINGS = (LAYER, PACKED_LAYER, TABLE, RASTER, BRANCHES, *PICTURES.values())
 # PNGs beside `SLIDE.png`: the picture of a slide of such a name. The tile sheet is a JPEG.
 OTHER_PICTURES = (BRANCHES, *PICTURES.values())

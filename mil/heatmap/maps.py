@@ -6,12 +6,10 @@ from dataclasses import dataclass
 import numpy as np
 from jaxtyping import Float
 
-from mil.io.scores import HeadScores
+from mil.io.scores import MAP_KINDS, HeadScores, MapKind
 from mil.tasks import Classification
 from mil.trained.record import Trained
-from mil.trained.tile_maps import MapKind, TileMap, tile_map
-
-SIGNED: tuple[MapKind, ...] = ("alone", "effect")
+from mil.trained.tile_maps import SIGNED, TileMap, tile_map
 
 
 @dataclass(frozen=True, eq=False)
@@ -21,7 +19,7 @@ class SlideMaps:
     Attributes:
         recipe: Name of the heads' recipe.
         head: Tiling, encoder and recipe, which tell heads of a study apart.
-        kinds: Map of each kind; evidence only where the scores hold some.
+        kinds: Map of each kind; evidence and rollout only where the scores hold some.
         by_column: Evidence for the other columns of the predictions, by kind and column.
         selected: Share of the heads that selected each tile; None: no head selects.
         branches: Attention of each branch; None: not read, or there is one alone.
@@ -48,7 +46,7 @@ def maps_of(records: Sequence[Trained], scores: Sequence[HeadScores]) -> SlideMa
         scores: Scores of the slide by each of them.
     """
     kinds: dict[MapKind, TileMap] = {}
-    for kind in ("attention", *SIGNED):
+    for kind in MAP_KINDS:
         found = tile_map(kind, records, scores)
         if found is not None:
             kinds[kind] = found

@@ -17,6 +17,7 @@ from mil.heatmap.grid import Point, TileGrid, cell_means
 from mil.heatmap.maps import SlideMaps
 from mil.heatmap.scales import scaled, shading_of
 from mil.io.atomic import atomic_path
+from mil.trained.tile_maps import TITLES
 from mil.versions import TOOL_VERSION
 
 # Side of a tile of the file, pixels; TIFF asks for multiples of 16.
@@ -50,8 +51,10 @@ def channels_of(maps: SlideMaps) -> dict[str, Float[np.ndarray, " tiles"]]:
         "attention, percentile": scaled(maps.attention, "percentile"),
     }
     for kind, tile_map in maps.kinds.items():
-        if kind != "attention":
+        if tile_map.is_signed:
             channels[shading_of(tile_map, "raw").label] = tile_map.values
+        elif kind != "attention":
+            channels[f"{TITLES[kind]}, times uniform"] = scaled(tile_map.values, "relative")
     return channels
 
 

@@ -14,12 +14,11 @@ from mil.heatmap.stage import run, title_of_scored
 from mil.io.part_jobs import Output
 from mil.io.probe import probe
 from mil.io.provenance import digest_of, file_digest, made_from
-from mil.io.scores import score_path
+from mil.io.scores import MapKind, score_path
 from mil.io.tables import Slide, read_dataset, read_folds
 from mil.io.tables.parts import Part
 from mil.io.tables.paths import locate, locate_annotation
 from mil.trained.scored_slide import ScoredSlide, read_scored_slide
-from mil.trained.tile_maps import MapKind
 
 
 @dataclass(frozen=True)

@@ -18,8 +18,9 @@ from mil.heatmap.page import NOTHING, SHRINK_GAP
 from mil.heatmap.render import draw, draw_grid, outlined, overlay, panel_size, rings_of
 from mil.heatmap.scales import OPACITY, Scale, Shading, shading_of
 from mil.io.atomic import atomic_path
+from mil.io.scores import MapKind
 from mil.statistics.attention import almost_uniform, entropy_share, ranks_note
-from mil.trained.tile_maps import TITLES, MapKind, TileMap
+from mil.trained.tile_maps import TITLES, TileMap
 
 # Share of the heads by which a tile is outlined as selected: with one head its own
 # selection, with several their majority.
@@ -147,11 +148,12 @@ def draw_map(
 
 
 def _caution(maps: SlideMaps, kind: MapKind, scale: Scale) -> str:
-    if kind != "attention":
+    tile_map = maps.kinds[kind]
+    if tile_map.is_signed:
         return ""
     if scale == "percentile":
-        return ranks_note(maps.attention)
-    return almost_uniform(entropy_share(maps.attention))
+        return ranks_note(tile_map.values)
+    return almost_uniform(entropy_share(tile_map.values))
 
 
 def draw_branches(

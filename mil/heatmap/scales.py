@@ -9,7 +9,7 @@ from jaxtyping import Float, UInt8
 from mil.heatmap.colours import DIVERGING, INFERNO
 from mil.statistics.discrimination import percentiles_within
 from mil.statistics.text import column_title
-from mil.trained.tile_maps import TileMap
+from mil.trained.tile_maps import TITLES, TileMap
 
 Scale = Literal["percentile", "relative", "raw"]
 
@@ -93,17 +93,17 @@ def shading_of(tile_map: TileMap, scale: Scale) -> Shading:
     if tile_map.is_signed:
         return _signed(tile_map)
     values = scaled(tile_map.values, scale)
-    return Shading(values, 0.0, *_attention_top(values, scale))
+    top, label = _top(values, scale, TITLES[tile_map.kind])
+    return Shading(values, 0.0, top, INFERNO, label)
 
 
-def _attention_top(
-    values: Float[np.ndarray, " tiles"], scale: Scale
-) -> tuple[float, UInt8[np.ndarray, "colours 3"], str]:
+def _top(values: Float[np.ndarray, " tiles"], scale: Scale, name: str) -> tuple[float, str]:
+    """Value at the top of the colours of a map without sign, and the label."""
     if scale == "percentile":
-        return 100.0, INFERNO, "percentile of attention within this slide"
+        return 100.0, f"percentile of {name} within this slide"
     if scale == "relative":
-        return RELATIVE_TOP, INFERNO, "attention, times uniform (relative)"
-    return float(values.max()), INFERNO, "attention, share of the slide (raw)"
+        return RELATIVE_TOP, f"{name}, times uniform (relative)"
+    return float(values.max()), f"{name}, share of the slide (raw)"
 
 
 def _signed(tile_map: TileMap) -> Shading:

@@ -16,17 +16,17 @@ from mil.heatmap.render import draw_message
 from mil.io.atomic import atomic_path
 from mil.io.bags import BagHeader, BagPositions
 from mil.io.digests import statements
-from mil.io.scores import HeadScores
+from mil.io.scores import HeadScores, MapKind
 from mil.io.tiles import read_tiles
 from mil.statistics.text import column_title
 from mil.trained.record import Trained
-from mil.trained.tile_maps import MapKind, TileMap, tile_map
+from mil.trained.tile_maps import TITLES, TileMap, tile_map
 from mil.trained.top_tiles import extreme_tiles
 
 ENDING = ".tiles.jpg"
 # Maps that the rows are ranked by; the numbers of the others stand below each tile.
-RANKED: tuple[MapKind, ...] = ("attention", "effect")
-SHOWN: tuple[MapKind, ...] = ("attention", "effect", "alone")
+RANKED: tuple[MapKind, ...] = ("attention", "rollout", "effect")
+SHOWN: tuple[MapKind, ...] = ("attention", "rollout", "effect", "alone")
 # Larger tiles are shown smaller, pixels.
 LARGEST_SHOWN_PX = 512
 # Width that the numbers below a tile need, and distance between tiles, pixels.
@@ -153,7 +153,7 @@ def rows_of(maps: dict[MapKind, TileMap], per_row: int) -> Iterable[Row]:
 def _heading(ranked: TileMap, shown: np.ndarray, *, is_top: bool) -> str:
     if not ranked.is_signed:
         share = f"{len(shown)} of {len(ranked.values)} tiles have {shown.sum():.1%} of it"
-        return f"{'highest' if is_top else 'lowest'} attention: {share}"
+        return f"{'highest' if is_top else 'lowest'} {TITLES[ranked.kind]}: {share}"
     column = column_title(ranked.column)
     # Where all tiles speak for the prediction, those at the lower end do so least.
     raises = shown[0] > 0

@@ -21,11 +21,11 @@ from mil.io.atomic import atomic_path, check_not_inputs
 from mil.io.bags import BagHeader, BagPositions
 from mil.io.digests import statements
 from mil.io.probe import probe
-from mil.io.scores import HeadScores
+from mil.io.scores import HeadScores, MapKind
 from mil.statistics.text import with_threshold
 from mil.trained.record import Trained, threshold_of
 from mil.trained.scored_slide import ScoredSlide, read_scored_slide
-from mil.trained.tile_maps import MapKind
+from mil.trained.tile_maps import SIGNED
 
 NO_POSITIONS = (
     "This bag does not say where its tiles are. Their attention cannot be drawn; it is in the "
@@ -200,7 +200,11 @@ def _about(made_from: str, endings: Sequence[str]) -> dict[str, str]:
 def _missing(maps: SlideMaps, kinds: Sequence[MapKind]) -> str:
     """A note about kinds of map that the scores do not hold."""
     missing = [kind for kind in PICTURES if kind in kinds and kind not in maps.kinds]
-    return f"; no map of {' and '.join(missing)}: the scores hold none" if missing else ""
+    evidence = [kind for kind in missing if kind in SIGNED]
+    note = f"; no map of {' and '.join(evidence)}: the scores hold none" if evidence else ""
+    if "rollout" in missing:
+        note += f"; no map of rollout: {maps.recipe} has no mixing layers, or older scores"
+    return note
 
 
 def _end(bag: BagPositions) -> Point | None:

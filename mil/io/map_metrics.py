@@ -10,6 +10,7 @@ MAP_TITLES = {
     "attention": "attention",
     "alone": "evidence of the tile alone",
     "effect": "effect of the tile",
+    "rollout": "rollout of attention",
 }
 
 

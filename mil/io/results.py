@@ -19,6 +19,7 @@ from mil.config import Fusion, Section
 from mil.errors import FormatError, MilError, brief
 from mil.io.atomic import write_json
 from mil.io.bags.patients import HELD_OUT
+from mil.io.branch_metrics import BranchesOfRecipe
 from mil.io.localisation import Localisation
 from mil.io.map_metrics import EvidenceCheck, Lesions, MapMetrics
 from mil.io.tables import read_csv, write_csv
@@ -59,6 +60,7 @@ __all__ = [
 
 PREDICTIONS = "predictions.csv"
 PATIENTS = "predictions_patients.csv"
+BRANCHES = "branches.csv"
 METRICS = "metrics.json"
 COMPARISON = "comparison.json"
 Model = TypeVar("Model", bound=Section)
@@ -222,7 +224,7 @@ class Metrics(Section):
     power: PowerNote | None = None
     localisation: Localisation | None = None
     annotations: list[str] = Field([])  # notes on annotations that do not count
-    # By kind of map: attention, alone, effect; only kinds that could be measured.
+    # By kind of map: attention, alone, effect, rollout; only kinds that could be measured.
     maps: dict[str, MapMetrics] = Field({})
     lesions: Lesions | None = None  # of the test slides, that FROC is of
     # Of heads whose effects of tiles are estimates.
@@ -230,6 +232,8 @@ class Metrics(Section):
     # Of the ensemble's attention on each test slide; 1: uniform.
     attention_entropy_share: dict[str, float] = Field({})
     selection: SelectionMetrics | None = None
+    # Where branches were left out one at a time; None: not asked for, or heads have none.
+    branches: BranchesOfRecipe | None = None
     slides_used: list[str] = Field([])
 
     @property
@@ -344,19 +348,27 @@ def write_evaluation(
     metrics: Metrics,
     predictions: Sequence[Prediction],
     patients: Sequence[Prediction],
+    branches: Sequence[Mapping[str, object]] = (),
 ) -> None:
     """Write predictions.csv, predictions_patients.csv and, last, metrics.json.
+
+    Also branches.csv, where there are branches; that of an earlier run is removed.
 
     Args:
         folder: Folder of the three files.
         metrics: Content of metrics.json.
         predictions: Predictions of each slide by each head.
         patients: Predictions of each patient by each head.
+        branches: Each branch of each head, left out on each test slide.
     """
     # New predictions must never lie beside old metrics.
     (folder / METRICS).unlink(missing_ok=True)
     write_predictions(folder / PREDICTIONS, predictions)
     write_predictions(folder / PATIENTS, patients)
+    if branches:
+        write_csv(folder / BRANCHES, branches)
+    else:
+        (folder / BRANCHES).unlink(missing_ok=True)
     write_metrics(folder / METRICS, metrics)
 
 

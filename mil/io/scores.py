@@ -39,7 +39,10 @@ SUM_TOLERANCE = 1e-3
 
 
 # Kinds of map of a slide's tiles.
-MAP_KINDS: tuple[Literal["attention", "alone", "effect"], ...] = ("attention", "alone", "effect")
+MapKind = Literal["attention", "alone", "effect", "rollout"]
+MAP_KINDS: tuple[MapKind, ...] = ("attention", "alone", "effect", "rollout")
+# Those that `flipped_logits` has rows of; rollout, which few heads have, stands apart.
+FLIPPED_KINDS: tuple[MapKind, ...] = ("attention", "alone", "effect")
 # Shares of the tiles that are removed for patch flipping, rising on a log axis.
 FLIP_SHARES = (0.0, *(10 ** (exponent / 8) for exponent in range(-24, 0)), 0.9, 0.95, 0.99)
 
@@ -93,6 +96,16 @@ class TileEvidence:
     completeness_error: float | None = None
 
 
+@dataclass(frozen=True, eq=False)
+class BranchAblation:
+    """A bag without each branch of a head, or without each of its attention heads."""
+
+    # Uncalibrated.
+    logits: Float[np.ndarray, "ablated outputs"]
+    # Attention of the branch that is left out, which sums to 1; None: not read.
+    attention: Float[np.ndarray, "tiles ablated"] | None = None
+
+
 @dataclass(frozen=True, kw_only=True, eq=False)
 class HeadScores:
     """Scores of one bag by one head. Arrays are float64 and hold float32 values."""
@@ -103,6 +116,9 @@ class HeadScores:
     # Sums to 1 over the valid tiles: that of the class of interest where classes attend
     # apart, else the mean of the branches.
     attention: Float[np.ndarray, " tiles"]
+    # The same by the tiles whose features were mixed into those that `attention` is of. None
+    # for a head without mixing layers.
+    rollout: Float[np.ndarray, " tiles"] | None = None
     # Branches that predict may be others than those that attend, as in DSMIL.
     branch_logits: Float[np.ndarray, "logit_branches outputs"] | None = None
     # Parts of the branches in `logits`: with a bias they sum to them. None where logits are
@@ -111,14 +127,27 @@ class HeadScores:
     # Each column sums to 1. Branches are classes where classes attend apart; None for a
     # single one.
     branch_attention: Float[np.ndarray, "tiles branches"] | None = None
+    # None for a head of a single branch, and one whose branches cannot be left out.
+    ablation: BranchAblation | None = None
     # By the weights of the last epoch, uncalibrated; None where they were not kept.
     last: Outputs | None = None
     selection: TileSelection | None = None
     # None: not computed, as in files of earlier versions.
     evidence: TileEvidence | None = None
     # Logits after the most and the least important tiles were removed, by kind of map
-    # (`MAP_KINDS`) and share of tiles (`FLIP_SHARES`); NaN where no tile would be left.
+    # (`FLIPPED_KINDS`) and share of tiles (`FLIP_SHARES`); NaN where no tile would be left.
     flipped_logits: Float[np.ndarray, "kinds 2 shares outputs"] | None = None
+    # The same by the rollout, where there is one.
+    flipped_rollout: Float[np.ndarray, "2 shares outputs"] | None = None
+
+    def flipped(self, kind: MapKind) -> Float[np.ndarray, "2 shares outputs"] | None:
+        """Logits after tiles were removed in the order of a map; None: not known."""
+        if kind == "rollout":
+            return self.flipped_rollout
+        if self.flipped_logits is None:
+            return None
+        rows: np.ndarray = self.flipped_logits[FLIPPED_KINDS.index(kind)]
+        return rows
 
 
 @dataclass(frozen=True)
@@ -195,6 +224,7 @@ _SHARE = "share of the bag; sums to 1 over its tiles"
 _BOOL = "true or false"
 _RANDOM = "from as many random tiles as selected"
 _FLIPPED = "without the most, then the least important tiles, by kind of map"
+_ROLLOUT = "as drawn in heatmaps; by the tiles before mixing layers"
 _LAST = "by the last epoch's weights, uncalibrated"
 
 # fmt: off
@@ -202,9 +232,15 @@ _DATASETS = {
     "logits": _Dataset("head output", _LOGIT, "uncalibrated"),
     "predictions": _Dataset("head column", _COLUMN, "calibrated"),
     "attention": _Dataset("head tile", _SHARE, "as drawn in heatmaps"),
+    # A row is NaN where a head has no mixing layers.
+    "rollout": _Dataset("head tile", _SHARE, _ROLLOUT),
     "branch_logits": _Dataset("head logit_branch output", _LOGIT, "of each branch"),
     "branch_parts": _Dataset("head part output", _LOGIT, "of each branch in the logits"),
     "branch_attention": _Dataset("head tile branch", _SHARE, "of each branch or class"),
+    # Rows are NaN where a head has fewer branches.
+    "ablated_logits": _Dataset("head ablated output", _LOGIT, "without each branch"),
+    # Only where the branches are others than those of `branch_attention`.
+    "ablated_attention": _Dataset("head tile ablated", _SHARE, "of the branch left out"),
     "last_logits": _Dataset("head output", _LOGIT, _LAST),
     "last_predictions": _Dataset("head column", _COLUMN, _LAST),
     # A row is all false where a head selects no tiles.
@@ -224,11 +260,12 @@ _DATASETS = {
     "removed_effect": _Dataset("head removed output", _LOGIT, "logits lost without the tile"),
     "completeness_error": _Dataset("head one", "fraction", "of integrated gradients"),
     "flipped_logits": _Dataset("head kind order share output", _LOGIT, _FLIPPED),
+    "flipped_rollout": _Dataset("head order share output", _LOGIT, "the same by the rollout"),
 }
 # fmt: on
 _NEEDED = ("logits", "predictions", "attention")
 # Lengths of axes that are the same in every file.
-_LENGTHS = {"one": 1, "kind": len(MAP_KINDS), "order": 2, "share": len(FLIP_SHARES)}
+_LENGTHS = {"one": 1, "kind": len(FLIPPED_KINDS), "order": 2, "share": len(FLIP_SHARES)}
 # Datasets with a row for each tile, which are read only where they are asked for.
 _EVIDENCE = ("alone", "effect", "removed_tiles", "removed_effect", "completeness_error")
 
@@ -269,7 +306,7 @@ def write_scores(path: Path, scores: BagScores, *, made_from: str = "") -> None:
             if name in arrays:
                 file[name].attrs.update(dataset._asdict())
         if "flipped_logits" in arrays:
-            file["flipped_logits"].attrs.update(kinds=MAP_KINDS, shares=FLIP_SHARES)
+            file["flipped_logits"].attrs.update(kinds=FLIPPED_KINDS, shares=FLIP_SHARES)
 
 
 def _rows(scores: HeadScores) -> dict[str, np.ndarray | None]:
@@ -278,13 +315,17 @@ def _rows(scores: HeadScores) -> dict[str, np.ndarray | None]:
         "logits": scores.logits,
         "predictions": scores.predictions,
         "attention": scores.attention,
+        "rollout": scores.rollout,
         "branch_logits": scores.branch_logits,
         "branch_parts": scores.branch_parts,
         "branch_attention": scores.branch_attention,
     }
+    if scores.ablation is not None:
+        rows |= _ablation_rows(scores.ablation, scores.branch_attention)
     if scores.evidence is not None:
         rows |= _evidence_rows(scores.evidence)
     rows["flipped_logits"] = scores.flipped_logits
+    rows["flipped_rollout"] = scores.flipped_rollout
     outputs = {"last": scores.last}
     selection = scores.selection
     if selection is not None:
@@ -295,6 +336,21 @@ def _rows(scores: HeadScores) -> dict[str, np.ndarray | None]:
             rows[f"{name}_logits"] = values.logits
             rows[f"{name}_predictions"] = values.predictions
     return rows
+
+
+def _ablation_rows(
+    ablation: BranchAblation, branch_attention: np.ndarray | None
+) -> dict[str, np.ndarray | None]:
+    attention = ablation.attention
+    is_known = (
+        attention is not None
+        and branch_attention is not None
+        and np.array_equal(attention, branch_attention)
+    )
+    return {
+        "ablated_logits": ablation.logits,
+        "ablated_attention": None if is_known else attention,
+    }
 
 
 def _evidence_rows(evidence: TileEvidence) -> dict[str, np.ndarray | None]:
@@ -330,7 +386,7 @@ def read_scores(path: Path | str, *, branches: bool = False, evidence: bool = Fa
 
     Args:
         path: Score file.
-        branches: Whether to read the attention of each branch, the largest dataset.
+        branches: Whether to read the attention of each branch, the largest datasets.
         evidence: Whether to read the evidence of each tile.
 
     Raises:
@@ -341,7 +397,7 @@ def read_scores(path: Path | str, *, branches: bool = False, evidence: bool = Fa
         record = _record(file, path)
         left_out = () if evidence else _EVIDENCE
         if not branches:
-            left_out = (*left_out, "branch_attention")
+            left_out = (*left_out, "branch_attention", "ablated_attention")
         stored = _arrays(file, path, left_out)
     arrays = {
         name: array if array.dtype == bool else array.astype(np.float64)
@@ -371,6 +427,44 @@ def read_records_of(path: Path) -> list[str]:
     """
     with reading(path, FORMAT, VERSION) as file:
         return [head.record for head in _record(file, path).heads]
+
+
+class BranchParts(NamedTuple):
+    """Logits of a head, and the parts of its branches in them."""
+
+    logits: Float[np.ndarray, " outputs"]
+    parts: Float[np.ndarray, "parts outputs"]
+
+
+def read_branch_parts(path: Path) -> list[BranchParts | None]:
+    """Parts of the branches in the logits of each head, without the maps of tiles.
+
+    Args:
+        path: Score file.
+
+    Returns:
+        None for a head whose logits are no such sum; empty where none are, or the slide was
+        not scored.
+
+    Raises:
+        FormatError: the file is missing or damaged.
+    """
+    with reading(path, FORMAT, VERSION) as file:
+        heads = len(_record(file, path).heads)
+        if "branch_parts" not in file:
+            return []
+        wanted = ("logits", "branch_parts")
+        arrays = _arrays(file, path, [name for name in _DATASETS if name not in wanted])
+    if "logits" not in arrays:
+        raise _damaged(path, "it has no logits")
+    _, outputs = arrays["logits"].shape
+    if arrays["logits"].shape[0] != heads or arrays["branch_parts"].shape[2] != outputs:
+        raise _damaged(path, "logits and branch_parts are not of the same heads and outputs")
+    found = []
+    for logits, padded in zip(arrays["logits"], arrays["branch_parts"], strict=True):
+        parts = _without_padding(padded.astype(np.float64), axis=0)
+        found.append(None if parts is None else BranchParts(logits.astype(np.float64), parts))
+    return found
 
 
 _CHECKED = TypeAdapter(_Record)
@@ -433,11 +527,39 @@ def _check_values(arrays: dict[str, np.ndarray], path: Path) -> None:
     sums = attention.sum(1)
     if (attention < 0).any() or (np.abs(sums - 1) > SUM_TOLERANCE).any():
         raise _damaged(path, "its attention is no share of 1")
+    rollout = arrays.get("rollout")
+    if rollout is not None and not _shares_or_absent(rollout):
+        raise _damaged(path, "its rollout is no share of 1")
     _check_evidence(arrays, path)
-    # NaN: no tile would be left, but all outputs of a share are known, or none.
-    flipped = arrays.get("flipped_logits")
-    if flipped is not None and not _whole_or_absent(flipped.reshape(-1, flipped.shape[-1])):
-        raise _damaged(path, "flipped_logits holds values that are not numbers")
+    _check_branches(arrays, path)
+    for name in ("flipped_logits", "flipped_rollout"):
+        flipped = arrays.get(name)
+        # NaN: no tile would be left, but all outputs of a share are known, or none.
+        if flipped is not None and not _whole_or_absent(flipped.reshape(-1, flipped.shape[-1])):
+            raise _damaged(path, f"{name} holds values that are not numbers")
+
+
+def _check_branches(arrays: dict[str, np.ndarray], path: Path) -> None:
+    """Refuse branches that are there in part: metrics are computed of them."""
+    by_branch = {
+        "ablated_logits": arrays.get("ablated_logits"),
+        "branch_attention": arrays.get("branch_attention"),
+        "ablated_attention": arrays.get("ablated_attention"),
+    }
+    for name, values in by_branch.items():
+        if values is None:
+            continue
+        rows = values if name == "ablated_logits" else values.transpose(0, 2, 1)
+        if not _whole_or_absent(rows.reshape(-1, rows.shape[-1])):
+            raise _damaged(path, f"{name} holds values that are not numbers")
+
+
+def _shares_or_absent(rows: np.ndarray) -> bool:
+    """Whether each row is a share of 1, or all NaN."""
+    if not _whole_or_absent(rows):
+        return False
+    known = rows[np.isfinite(rows).all(1)]
+    return bool((known >= 0).all() and (np.abs(known.sum(1) - 1) <= SUM_TOLERANCE).all())
 
 
 def _check_evidence(arrays: dict[str, np.ndarray], path: Path) -> None:
@@ -474,14 +596,28 @@ def _of_head(arrays: dict[str, np.ndarray], number: int) -> HeadScores:
         logits=rows["logits"],
         predictions=rows["predictions"],
         attention=rows["attention"],
+        rollout=_known(rows.get("rollout")),
         branch_logits=_without_padding(rows.get("branch_logits"), axis=0),
         branch_parts=_without_padding(rows.get("branch_parts"), axis=0),
         branch_attention=_without_padding(rows.get("branch_attention"), axis=1),
+        ablation=_ablation(rows),
         last=_outputs(rows, "last"),
         selection=_selection(rows),
         evidence=_evidence(rows),
         flipped_logits=_known(rows.get("flipped_logits")),
+        flipped_rollout=_known(rows.get("flipped_rollout")),
     )
+
+
+def _ablation(rows: dict[str, np.ndarray]) -> BranchAblation | None:
+    logits = _without_padding(rows.get("ablated_logits"), axis=0)
+    if logits is None:
+        return None
+    attention = _without_padding(rows.get("ablated_attention"), axis=1)
+    if attention is None:
+        attention = _without_padding(rows.get("branch_attention"), axis=1)
+    is_of_these = attention is not None and attention.shape[1] == len(logits)
+    return BranchAblation(logits, attention if is_of_these else None)
 
 
 def _evidence(rows: dict[str, np.ndarray]) -> TileEvidence | None:

@@ -9,7 +9,7 @@ from mil.errors import ConfigError, FormatError
 from mil.io.bags.patients import FoldBag, read_fold_bags
 from mil.io.bags.status import SlideState, gather_by_encoder, overall
 from mil.io.results import Comparison, Metrics, Prediction, read_comparison, read_evaluation
-from mil.io.scores import read_records_of
+from mil.io.scores import read_branch_parts, read_records_of
 from mil.io.tables import Slide, read_dataset
 from mil.report.study_files import ReportedHead, SlideImages, StudyFiles
 from mil.tasks import task_of
@@ -17,6 +17,7 @@ from mil.trained.record import RECORD, Trained, find_heads, read_record, read_re
 
 # Endings of a slide's pictures beside its heatmap, `SLIDE.png`.
 EFFECT = ".effect.png"
+ROLLOUT = ".rollout.png"
 TILES = ".tiles.jpg"
 
 
@@ -110,7 +111,9 @@ def _read_head(
     rows_of: dict[str, list[Prediction]] = {}
     for row in predictions:
         rows_of.setdefault(row.slide, []).append(row)
-    records, texts = _read_records(scores)
+    first = _first_of(scores)
+    records, texts = _read_records(first)
+    has_parts = first is not None and any(read_branch_parts(first))
     return ReportedHead(
         metrics=metrics,
         predictions=predictions,
@@ -118,6 +121,7 @@ def _read_head(
         images=find_images(heatmaps, shown),
         records=records,
         trained=_folders_of(trained, texts, metrics),
+        scores=scores if has_parts else None,
     )
 
 
@@ -134,21 +138,33 @@ def find_images(folder: Path, shown: Iterable[str]) -> dict[str, SlideImages]:
         return folder / f"{slide}{ending}" if f"{slide}{ending}" in names else None
 
     return {
-        slide: SlideImages(folder / f"{slide}.png", beside(slide, EFFECT), beside(slide, TILES))
+        slide: SlideImages(
+            folder / f"{slide}.png",
+            beside(slide, EFFECT),
+            beside(slide, TILES),
+            beside(slide, ROLLOUT),
+        )
         for slide in sorted(slides)
         if f"{slide}.png" in names
     }
 
 
-def _read_records(scores: Path | None) -> tuple[list[Trained], set[str]]:
-    """Records of the heads of a folder of score files, and their texts."""
+def _first_of(scores: Path | None) -> Path | None:
+    """One file of a folder of score files; None without a folder."""
     if scores is None:
-        return [], set()
+        return None
     # All files of a folder are by the same heads: `mil score` makes them again otherwise.
     # Names that begin with a dot are scratch files of a run that was killed.
     first = min(scores.glob("[!.]*.h5"), default=None)
     if first is None:
         raise FormatError(f"{scores}: has no score file; run `mil score` again")
+    return first
+
+
+def _read_records(first: Path | None) -> tuple[list[Trained], set[str]]:
+    """Records of the heads of a score file, and their texts."""
+    if first is None:
+        return [], set()
     texts = read_records_of(first)
     return read_records(texts, first), set(texts)
 

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from mil.report.figures import (
     agreement,
+    branches,
     calibrated,
     decisions,
     discrimination,
@@ -26,6 +27,7 @@ BUILDERS: tuple[Callable[[StudyFiles], PageSection | None], ...] = (
     agreement.build,
     faithfulness.build,
     lesions.build,
+    branches.build,
     learning.build,
 )
 

@@ -12,6 +12,7 @@ from mil.io.tables import Slide
 from mil.io.tiles import TilesSummary
 from mil.report.flow import SPLIT_TITLES, count
 from mil.report.links import link, page_path
+from mil.report.parts import parts_of
 from mil.report.slides import SlideCell, SlideRow
 from mil.report.study_files import StudyFiles
 from mil.statistics.text import column_title
@@ -94,6 +95,14 @@ def _context(
         "cells": row.cells,
         "values": [_values(cell, study) for cell in row.cells],
         "pictures": [_pictures(cell, path) for cell in row.cells],
+        "parts": [
+            parts_of(
+                head,
+                slide.patient if head.metrics.fusion == "early" else slide.slide,
+                study.task,
+            )
+            for head in study.heads
+        ],
         "qc_image": link(qc_image, path) if qc_image else "",
     }
 
@@ -164,6 +173,7 @@ def _pictures(cell: SlideCell, page: Path) -> list[tuple[str, str]]:
         return []
     titles = {
         "attention": cell.images.heatmap,
+        "rollout of attention": cell.images.rollout,
         "effect of each tile on the prediction": cell.images.effect,
         "tiles": cell.images.tiles,
     }

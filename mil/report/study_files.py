@@ -21,11 +21,13 @@ class SlideImages(NamedTuple):
         heatmap: Attention.
         effect: Effect of each tile on the prediction.
         tiles: Sheet of tiles.
+        rollout: Rollout of attention.
     """
 
     heatmap: Path
     effect: Path | None = None
     tiles: Path | None = None
+    rollout: Path | None = None
 
 
 class ReportedHead(NamedTuple):
@@ -39,6 +41,8 @@ class ReportedHead(NamedTuple):
         records: Records of the heads of all seeds and folds; empty where no folder of
             score files was named.
         trained: Folders of the same heads; empty where none was named.
+        scores: Folder of score files whose logits are split over branches; None: there is
+            none.
     """
 
     metrics: Metrics
@@ -47,6 +51,7 @@ class ReportedHead(NamedTuple):
     images: dict[str, SlideImages]
     records: Sequence[Trained] = ()
     trained: Sequence[Path] = ()
+    scores: Path | None = None
 
     def single_runs(self, names: Sequence[str]) -> str:
         """Mean, deviation and range over runs of the first of these metrics that there is."""

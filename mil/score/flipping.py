@@ -11,7 +11,7 @@ import torch
 from jaxtyping import Float, Int
 
 from mil.heads import Removals
-from mil.io.scores import FLIP_SHARES, MAP_KINDS, HeadScores, tiles_left
+from mil.io.scores import FLIP_SHARES, FLIPPED_KINDS, HeadScores, MapKind, tiles_left
 from mil.trained.evidence import RunRemovals
 from mil.trained.record import Trained
 from mil.trained.tile_maps import tile_map
@@ -37,17 +37,22 @@ def flipped_logits(
     Returns:
         NaN where no tile would be left, and for shares that were passed over.
     """
-    return np.stack([_flipped(removals, scores, order) for order in _orders(trained, scores)])
+    flipped = [flipped_by(kind, removals, trained, scores) for kind in FLIPPED_KINDS]
+    return np.stack([logits for logits in flipped if logits is not None])
 
 
-def _orders(trained: Trained, scores: HeadScores) -> list[Int[np.ndarray, " tiles"]]:
-    """Numbers of the tiles from the most important to the least, by each kind of map."""
-    orders = []
-    for kind in MAP_KINDS:
-        of_tiles = tile_map(kind, [trained], [scores])
-        assert of_tiles is not None
-        orders.append(np.argsort(-of_tiles.values, kind="stable"))
-    return orders
+@torch.inference_mode()
+def flipped_by(
+    kind: MapKind, removals: Removals, trained: Trained, scores: HeadScores
+) -> Float[np.ndarray, "2 shares outputs"] | None:
+    """Logits after tiles were removed, ordered by one kind of map; None: there is no such map.
+
+    See `flipped_logits`.
+    """
+    of_tiles = tile_map(kind, [trained], [scores])
+    if of_tiles is None:
+        return None
+    return _flipped(removals, scores, np.argsort(-of_tiles.values, kind="stable"))
 
 
 def _flipped(

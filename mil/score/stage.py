@@ -33,8 +33,9 @@ from mil.io.scores import (
 )
 from mil.io.tables import read_dataset
 from mil.io.tables.parts import WHOLE, Part
-from mil.score.flipping import flipped_logits
+from mil.score.flipping import flipped_by, flipped_logits
 from mil.score.selection import with_other_selections
+from mil.trained.ablation import ablation_of
 from mil.trained.compatibility import check_compatible, check_usable
 from mil.trained.evidence import evidence_of, remover_of
 from mil.trained.folder import load_heads
@@ -275,6 +276,11 @@ def _score_by(head: _LoadedHead, bags: Bags, path: Path) -> HeadScores:
     scores = forward(head.head, head.trained, bags)
     # Weights and features may be finite, and the predictions overflow all the same.
     _check_finite(head.trained, path, scores.predictions, scores.attention)
+    if scores.rollout is not None:
+        _check_finite(head.trained, path, scores.rollout)
+    scores = replace(scores, ablation=ablation_of(head.head, bags))
+    if scores.ablation is not None:
+        _check_finite(head.trained, path, scores.ablation.logits)
     if isinstance(head.head, SelectsTiles):
         scores = with_other_selections(head.head, head.trained, bags, scores)
     if head.has_evidence:
@@ -291,9 +297,13 @@ def _with_evidence(head: _LoadedHead, bags: Bags, scores: HeadScores, path: Path
     """Add the evidence of each tile, and patch flipping by it."""
     removals, evidence = evidence_of(head.head, head.remover, bags)
     _check_finite(head.trained, path, evidence.alone, evidence.effect)
-    flipped = flipped_logits(removals, head.trained, replace(scores, evidence=evidence))
+    scores = replace(scores, evidence=evidence)
+    flipped = flipped_logits(removals, head.trained, scores)
     _check_finite(head.trained, path, flipped[~np.isnan(flipped)])
-    return replace(scores, evidence=evidence, flipped_logits=flipped)
+    by_rollout = flipped_by("rollout", removals, head.trained, scores)
+    if by_rollout is not None:
+        _check_finite(head.trained, path, by_rollout[~np.isnan(by_rollout)])
+    return replace(scores, flipped_logits=flipped, flipped_rollout=by_rollout)
 
 
 def _check_finite(trained: Trained, bag: Path, *values: np.ndarray) -> None:

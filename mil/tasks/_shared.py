@@ -14,6 +14,7 @@ from mil.errors import ConfigError
 from mil.statistics import resampled
 from mil.statistics.bootstrap import RESAMPLES, members, paired_difference
 from mil.statistics.bootstrap import resampled as on_resamples
+from mil.statistics.divergence import kl_of_one
 from mil.statistics.metric import CalibrationNote, MetricsOfSet, PowerNote
 from mil.statistics.text import title
 from mil.statistics.threshold import TINY
@@ -113,6 +114,10 @@ class TaskDefaults(Section):
     ) -> Float[np.ndarray, " n"]:
         """The prediction itself."""
         return self.predictions(logits)[:, self.columns.index(column)]
+
+    def divergence(self, before: Predictions, after: Predictions) -> Float[np.ndarray, " n"] | None:
+        """Numbers have none."""
+        return None
 
     def weighted_metrics(
         self, targets: Targets, predictions: Predictions, weights: Weights
@@ -244,6 +249,10 @@ class OfClasses(TaskDefaults):
     def attended(self) -> int | None:
         """Logit of the positive class."""
         return self.classes.index(self.positive)
+
+    def divergence(self, before: Predictions, after: Predictions) -> Float[np.ndarray, " n"] | None:
+        """Of classes that exclude one another."""
+        return kl_of_one(before, after)
 
     @property
     def smallest_batch(self) -> int:

@@ -199,6 +199,14 @@ class Task(Protocol):
             For a class its log-odds against the others, else the prediction itself.
         """
 
+    def divergence(self, before: Predictions, after: Predictions) -> Float[np.ndarray, " n"] | None:
+        """Kullback-Leibler divergence of predictions from others, nats; None without classes.
+
+        Args:
+            before: Predictions of slides, in the order of `columns`.
+            after: Others of the same slides.
+        """
+
     # Metrics
 
     def weighted_metrics(

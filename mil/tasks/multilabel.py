@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mil.config import DatasetConfig
+from mil.statistics.divergence import kl_of_each
 from mil.statistics.multilabel import multilabel
 from mil.statistics.threshold import TINY
 from mil.tasks._shared import OfClasses, class_named, log_sigmoid, not_among
@@ -106,6 +107,10 @@ class Multilabel(OfClasses):
     def predictions(self, logits: Float[np.ndarray, "n outputs"]) -> Predictions:
         """Probability of each class."""
         return np.exp(log_sigmoid(logits))
+
+    def divergence(self, before: Predictions, after: Predictions) -> Float[np.ndarray, " n"] | None:
+        """Summed over the classes."""
+        return kl_of_each(before, after)
 
     def predicted_class(
         self, predictions: Float[np.ndarray, " columns"], threshold: float | None

@@ -8,10 +8,10 @@ import numpy as np
 from jaxtyping import Float, Int
 
 from mil.errors import DatasetError, FormatError, unknown_name
-from mil.io.scores import MAP_KINDS
+from mil.io.scores import MAP_KINDS, MapKind
 from mil.tasks import Task
 from mil.trained.scored_slide import ScoredSlide
-from mil.trained.tile_maps import MapKind, TileMap, tile_map
+from mil.trained.tile_maps import TileMap, tile_map
 from mil.trained.top_tiles import extreme_tiles
 
 # Tiles that are exported where nothing else is asked for.
@@ -115,6 +115,11 @@ def maps_of(scored: ScoredSlide, choice: Choice) -> dict[MapKind, TileMap]:
     column = _column(scored.records[0].task, choice.column)
     maps = {kind: tile_map(kind, scored.records, scored.scores, column) for kind in MAP_KINDS}
     known = {kind: one for kind, one in maps.items() if one is not None}
+    if choice.needs_scores and choice.by == "rollout" and choice.by not in known:
+        raise FormatError(
+            f"{scored.bag.slide}: its score file holds no rollout, which only heads with mixing "
+            "layers have; give --by attention"
+        )
     if choice.needs_scores and choice.by not in known:
         raise FormatError(
             f"{scored.bag.slide}: its score file holds no evidence of tiles; run `mil score` "

@@ -33,10 +33,10 @@ def export(
     ] = None,
     all: Annotated[bool, typer.Option("--all", help="Export all tiles; needs no scores.")] = False,
     by: Annotated[
-        Literal["attention", "alone", "effect"],
+        Literal["attention", "alone", "effect", "rollout"],
         typer.Option(
-            help="Values that tiles are ranked by: attention, evidence of the tile alone, or "
-            "effect of the tile on the prediction."
+            help="Values that tiles are ranked by: attention, evidence of the tile alone, "
+            "effect of the tile on the prediction, or of heads that mix tiles the rollout."
         ),
     ] = "attention",
     column: Annotated[

@@ -16,7 +16,7 @@ from mil.errors import DatasetError, FormatError, some
 from mil.io.atomic import atomic_path
 from mil.io.bags import read_positions
 from mil.io.bags.checks import check_slide
-from mil.io.scores import MAP_KINDS
+from mil.io.scores import MAP_KINDS, MapKind
 from mil.io.tables import read_csv, write_csv
 from mil.io.tables.ids import valid_id
 from mil.io.tile_images import (
@@ -30,7 +30,7 @@ from mil.progress import progress
 from mil.tiles.choose import Choice, ChosenTile, chosen_tiles, maps_of, value_of
 from mil.tiles.study_files import SlideFiles
 from mil.trained.scored_slide import read_scored_slide
-from mil.trained.tile_maps import MapKind, TileMap
+from mil.trained.tile_maps import TileMap
 
 INDEX = "tiles.csv"
 COLUMNS = (

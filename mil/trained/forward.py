@@ -5,6 +5,7 @@ and by the self-test of `mil.trained.seal`.
 """
 
 from collections.abc import Sequence
+from dataclasses import replace
 
 import numpy as np
 import torch
@@ -12,10 +13,11 @@ from jaxtyping import Bool, Float
 from torch import Tensor, nn
 
 from mil.bags import Bags, HeadOutput, attention, join, log_attention
-from mil.heads import SelectsTiles
+from mil.heads import MixesTiles, SelectsTiles
 from mil.io.bags import Bag
 from mil.io.scores import HeadScores, Outputs, TileSelection
 from mil.losses.tasks import predictions as task_predictions
+from mil.trained.assembled import Assembled
 from mil.trained.record import Trained
 
 
@@ -34,7 +36,24 @@ def apply(head: nn.Module, trained: Trained, bag: Bag) -> HeadScores:
 @torch.inference_mode()
 def forward(head: nn.Module, trained: Trained, bags: Bags) -> HeadScores:
     """Apply a head to one bag that lies in memory, which several heads may share."""
-    return scores_of(trained, head(bags), bags)
+    scores = scores_of(trained, head(bags), bags)
+    rollout = rollout_of(head, bags)
+    return scores if rollout is None else replace(scores, rollout=_exact(rollout))
+
+
+def rollout_of(head: nn.Module, bags: Bags) -> Float[Tensor, " tiles"] | None:
+    """Attention to the tiles before mixing layers, mean over the members of a head.
+
+    None: the head, or one of its members, has no such layer.
+    """
+    if not isinstance(head, Assembled):
+        return head.rollout(bags) if isinstance(head, MixesTiles) else None
+    # Known before any bag is scaled, or a graph of it built.
+    if not all(isinstance(member, MixesTiles) for member in head.members):
+        return None
+    rollouts = [rollout_of(member, own) for member, own in head.members_and_bags(bags)]
+    known = [rollout for rollout in rollouts if rollout is not None]
+    return torch.stack(known).mean(0) if len(known) == len(rollouts) else None
 
 
 @torch.inference_mode()

@@ -5,9 +5,10 @@ from typing import Any, NamedTuple
 
 import numpy as np
 
+from mil.io.scores import MapKind
 from mil.statistics.attention import ranks_note
 from mil.statistics.text import column_title
-from mil.trained.tile_maps import TITLES, MapKind, TileMap
+from mil.trained.tile_maps import TITLES, TileMap
 from mil.view.cache import Recent
 from mil.view.catalogue import short
 from mil.view.colours import as_hex, colours_named

@@ -9,10 +9,10 @@ import numpy as np
 
 from mil.errors import ConfigError, FormatError
 from mil.io.bags import BagPositions, read_positions
-from mil.io.scores import MAP_KINDS, HeadScores, check_bags, check_tiles, read_scores, score_path
+from mil.io.scores import HeadScores, MapKind, check_bags, check_tiles, read_scores, score_path
 from mil.io.tiles import read_tiles
 from mil.trained.record import Trained, read_records
-from mil.trained.tile_maps import MapKind, TileMap, tile_map
+from mil.trained.tile_maps import SIGNED, TileMap, tile_map
 from mil.view.paint import Places
 from mil.view.study import HeadFolder, Study
 
@@ -72,7 +72,11 @@ class SlideScores:
         if not self.scores:
             return []
         has_evidence = any(head.evidence is not None for head in self.scores)
-        return list(MAP_KINDS) if has_evidence else ["attention"]
+        has_rollout = all(head.rollout is not None for head in self.scores)
+        kinds: list[MapKind] = ["attention"]
+        if has_evidence:
+            kinds += SIGNED
+        return [*kinds, "rollout"] if has_rollout else kinds
 
     def map_of(self, choice: Choice) -> TileMap:
         """Map of the slide's tiles.
@@ -89,6 +93,8 @@ class SlideScores:
             return _branch_map(scores, choice.branch)
         column = "" if choice.column is None else item_of(self.columns, choice.column, "prediction")
         made = tile_map(choice.kind, records, scores, column)
+        if made is None and choice.kind == "rollout":
+            raise ConfigError("these scores hold no rollout: the head has no mixing layers")
         if made is None:
             raise ConfigError(
                 "these scores hold no evidence of tiles; run `mil score` again, which computes it"

@@ -49,15 +49,16 @@ def scaled(tile_map: TileMap, scale: str) -> Scaled:
 
 def _unsigned(tile_map: TileMap, scale: str) -> Scaled:
     values = tile_map.values
+    name = TITLES[tile_map.kind]
     if scale == "percentile":
         ranks = percentiles_within(values)
-        return Scaled(ranks / 100, 0.0, 100.0, "attention, percentile within the slide")
+        return Scaled(ranks / 100, 0.0, 100.0, f"{name}, percentile within the slide")
     if scale == "relative":
         multiples = values * len(values)
         shares = np.clip(multiples / RELATIVE_TOP, 0, 1)
-        return Scaled(shares, 0.0, RELATIVE_TOP, "attention, times uniform")
+        return Scaled(shares, 0.0, RELATIVE_TOP, f"{name}, times uniform")
     top = float(values.max()) or 1.0
-    return Scaled(values / top, 0.0, top, f"attention, {tile_map.unit}")
+    return Scaled(values / top, 0.0, top, f"{name}, {tile_map.unit}")
 
 
 def _signed(tile_map: TileMap, scale: str) -> Scaled:

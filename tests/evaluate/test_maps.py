@@ -15,11 +15,13 @@ from mil.evaluate.mapped import (
     MappedSlide,
     ScoredHead,
     ValidationTiles,
+    _annotated_tiles,
     detection_scores,
     maps_of,
 )
 from mil.evaluate.maps import tile_metrics
 from mil.evaluate.text import metrics_line
+from mil.io.bags.patients import FoldBag
 from mil.io.map_metrics import MapMetrics
 from mil.io.results import read_metrics, write_metrics
 from mil.io.scores import FLIP_SHARES, TileEvidence, read_scores, write_scores
@@ -31,6 +33,7 @@ from tests.evaluate.mapped_study import (
     WITH,
     WITHOUT,
     evaluated,
+    flipped,
     head_scores,
     logits,
     write_study,
@@ -118,6 +121,28 @@ def test_each_kind_is_measured_over_the_test_slides(metrics):
     assert found.curves.most_first[0] == found.curves.least_first[-3] == 0
     assert found.curves.most_first[-3] == (WITHOUT - WITH) / 2
     assert found.curves.most_first[-2:] == [None, None]
+
+
+def test_rollout_is_measured_beside_attention():
+    """Attention looks at the first tile, whose features came from the annotated one."""
+    rollout = np.full(TILES, 0.5 / (TILES - 1))
+    rollout[PLANTED] = 0.5
+    scores = replace(
+        head_scores(tumour=True),
+        rollout=rollout,
+        flipped_rollout=flipped(np.argsort(-rollout, kind="stable"), tumour=True),
+    )
+    assert area("rollout", scores) == pytest.approx(area("effect", scores))
+    tumour = FoldBag(fold=0, name="t0", slides=("t0",), patient="t0", label="tumour", split="test")
+    heads = [ScoredHead(trained(), scores, tumour)]
+    maps = {one.kind: one for one in maps_of(heads)}
+    assert detection_scores(maps["rollout"], TASK, heads).argmax() == PLANTED
+    share = (np.arange(TILES) == PLANTED).astype(float)
+    found = _annotated_tiles(list(maps.values()), share)
+    assert found.by_kind["rollout"].auroc == 1
+    assert found.by_kind["attention"].auroc < 0.5
+    # On the scale of attention: multiples of uniform.
+    assert found.by_kind["rollout"].ranked.values[0] == pytest.approx(0.5 * TILES)
 
 
 def test_evidence_finds_the_annotated_tile_and_attention_does_not(metrics):

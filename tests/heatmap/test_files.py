@@ -17,7 +17,10 @@ from mil.heatmap.contours import contours_of
 from mil.heatmap.files import check_names, files_of
 from mil.heatmap.geojson import NAMESPACE
 from mil.heatmap.grid import MOST_CELLS, cell_means, grid_of
+from mil.heatmap.maps import maps_of
+from mil.heatmap.ome import channels_of
 from mil.heatmap.part import HeatmapJob
+from mil.heatmap.scales import shading_of
 from mil.io.tables import read_csv
 from mil.tasks import Classification
 from tests.heatmap.bundles import DrawnSlide, scores_of, trained
@@ -54,6 +57,26 @@ def test_evidence_has_a_picture_and_columns(tmp_path):
     assert all(isinstance(v, int | float) for one in measured for v in one.values())
 
 
+def test_rollout_has_a_picture_columns_and_a_channel(tmp_path):
+    rollout = np.array([0.5, 0.2, 0.1, 0.1, 0.1])
+    scores = scores_of(ATTENTION, rollout=rollout)
+    out = SLIDE.draw(tmp_path, scores, kinds=["attention", "rollout"])
+    assert endings(out) == [".csv", ".geojson", ".ome.tiff", ".png", ".rollout.png"]
+    assert [row["rollout"] for row in read_csv(out.with_suffix(".csv"))] == [
+        f"{share:g}" for share in rollout
+    ]
+    tiles = [one["properties"] for one in features(out.with_suffix(".geojson"))]
+    measured = [one["measurements"] for one in tiles if one["objectType"] == "tile"]
+    assert [one["rollout"] for one in measured] == rollout.tolist()
+    maps = maps_of([trained()], [scores])
+    channel = channels_of(maps)["rollout of attention, times uniform"]
+    np.testing.assert_allclose(channel, 5 * rollout)
+    # The colours say whose they are.
+    assert shading_of(maps.kinds["rollout"], "percentile").label == (
+        "percentile of rollout of attention within this slide"
+    )
+
+
 def test_kinds_that_the_scores_do_not_hold_are_left_out(tmp_path):
     record, scores = trained(), scores_of(ATTENTION)
     out = SLIDE.draw(tmp_path, scores, kinds=["effect"])
@@ -62,6 +85,12 @@ def test_kinds_that_the_scores_do_not_hold_are_left_out(tmp_path):
 
     note = draw_bundle(SLIDE.bag, [record], [scores], out, title="t", tiles=None)
     assert note == "; no map of effect: the scores hold none"
+    kinds = ("effect", "rollout")
+    note = draw_bundle(SLIDE.bag, [record], [scores], out, title="t", tiles=None, kinds=kinds)
+    assert note == (
+        "; no map of effect: the scores hold none"
+        "; no map of rollout: abmil has no mixing layers, or older scores"
+    )
 
 
 def test_every_class_has_columns_and_none_is_a_formula(tmp_path):

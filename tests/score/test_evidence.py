@@ -6,7 +6,7 @@ import torch
 
 from mil.bags import join
 from mil.io.bags import read_bag
-from mil.io.scores import FLIP_SHARES, MAP_KINDS, read_scores, tiles_left
+from mil.io.scores import FLIP_SHARES, FLIPPED_KINDS, read_scores, tiles_left
 from mil.trained import load_trained
 from mil.trained.forward import tensors_of
 from mil.trained.tile_maps import tile_map
@@ -62,7 +62,7 @@ def test_flipped_logits_are_those_of_the_tiles_that_are_left(scored, name):
     scores, pairs, tiles = scored(name)
     left = tiles_left(len(tiles))
     for found, (head, trained) in zip(scores, pairs, strict=True):
-        for kind, flipped in zip(MAP_KINDS, found.flipped_logits, strict=True):
+        for kind, flipped in zip(FLIPPED_KINDS, found.flipped_logits, strict=True):
             values = tile_map(kind, [trained], [found]).values
             order = np.argsort(-values, kind="stable")
             for share, count in enumerate(left):

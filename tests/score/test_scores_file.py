@@ -8,6 +8,7 @@ from mil.errors import FormatError
 from mil.io.scores import (
     FLIP_SHARES,
     BagScores,
+    BranchAblation,
     HeadScores,
     Outputs,
     ScoredBag,
@@ -16,6 +17,7 @@ from mil.io.scores import (
     TileSelection,
     check_bags,
     check_tiles,
+    read_branch_parts,
     read_scores,
     score_path,
     write_scores,
@@ -74,7 +76,7 @@ def values(scores) -> dict[str, np.ndarray]:
     for name, value in vars(scores).items() if hasattr(scores, "__dict__") else []:
         if isinstance(value, Outputs):
             arrays |= {f"{name}.{part}": rows for part, rows in value._asdict().items()}
-        elif isinstance(value, TileSelection | TileEvidence):
+        elif isinstance(value, TileSelection | TileEvidence | BranchAblation):
             arrays |= {f"{name}.{part}": rows for part, rows in values(value).items()}
         elif value is not None:
             arrays[name] = value
@@ -100,6 +102,65 @@ def test_everything_comes_back_bit_for_bit(tmp_path):
     )
     for one, other in zip(found.scores, scores.scores, strict=True):
         assert_same(one, other)
+
+
+def test_rollout_and_branches_that_are_left_out_come_back(tmp_path):
+    mixed = of_a_head(rollout=shares(TILES), flipped_rollout=numbers(2, len(FLIP_SHARES), 2))
+    own = BranchAblation(numbers(4, 2), numbers(TILES, 4))
+    branched = of_a_head(ablation=own)
+    known = of_a_head()
+    same = of_a_head(
+        ablation=BranchAblation(numbers(5, 2), known.branch_attention),
+        branch_attention=known.branch_attention,
+    )
+    path = tmp_path / "s1.h5"
+    write_scores(path, of_a_bag(mixed, branched))
+    for one, other in zip(read_scores(path, branches=True).scores, (mixed, branched), strict=True):
+        assert_same(one, other)
+    assert read_scores(path).scores[1].ablation.attention is None
+    # What is the attention of the branches is not written twice.
+    write_scores(path, of_a_bag(same))
+    with h5py.File(path) as file:
+        assert "ablated_attention" not in file
+    assert_same(read_scores(path, branches=True).scores[0], same)
+
+
+@pytest.mark.parametrize(
+    ("name", "place", "value", "message"),
+    [
+        ("rollout", (0, 3), np.nan, "its rollout is no share of 1"),
+        ("rollout", (0, 3), -0.1, "its rollout is no share of 1"),
+        ("rollout", (0, 3), 2.0, "its rollout is no share of 1"),
+        ("flipped_rollout", (0, 1, 3, 1), np.nan, "flipped_rollout holds values that are not"),
+        ("ablated_logits", (0, 1, 1), np.nan, "ablated_logits holds values that are not numbers"),
+        ("ablated_attention", (0, 2, 1), np.inf, "ablated_attention holds values that are not"),
+        ("branch_attention", (0, 2, 1), np.nan, "branch_attention holds values that are not"),
+    ],
+)
+def test_branches_and_rollout_that_cannot_be_are_one_line(tmp_path, name, place, value, message):
+    head = of_a_head(
+        rollout=shares(TILES),
+        flipped_rollout=numbers(2, len(FLIP_SHARES), 2),
+        ablation=BranchAblation(numbers(4, 2), numbers(TILES, 4)),
+    )
+    write_scores(tmp_path / "s1.h5", of_a_bag(head))
+    with h5py.File(tmp_path / "s1.h5", "r+") as file:
+        del file.attrs["xxh3_64"]
+        file[name][place] = value
+    with one_line(FormatError, match=message):
+        read_scores(tmp_path / "s1.h5", branches=True)
+
+
+def test_parts_are_read_without_the_maps(tmp_path):
+    heads = [of_a_head(), of_a_head(branch_parts=None), of_a_head(branch_parts=numbers(2, 2))]
+    write_scores(tmp_path / "s1.h5", of_a_bag(*heads))
+    found = read_branch_parts(tmp_path / "s1.h5")
+    assert found[1] is None
+    for one, head in ((found[0], heads[0]), (found[2], heads[2])):
+        np.testing.assert_array_equal(one.parts, head.branch_parts)
+        np.testing.assert_array_equal(one.logits, head.logits)
+    write_scores(tmp_path / "s2.h5", of_a_bag(heads[1]))
+    assert read_branch_parts(tmp_path / "s2.h5") == []
 
 
 def test_evidence_comes_back_where_it_is_asked_for(tmp_path):

@@ -15,11 +15,12 @@ from mil.view import pixels
 from mil.view.catalogue import slides_of
 from mil.view.colours import colours_named
 from mil.view.layers import LayerChoice
-from mil.view.maps import Choice, read_slide
+from mil.view.maps import Choice, SlideScores, read_slide
 from mil.view.pyramid import Box
 from mil.view.scaling import scaled
 from mil.view.shown import Shown
 from mil.view.study import find_study
+from tests.heatmap.bundles import scores_of, trained
 from tests.messages import one_line
 from tests.synthetic import spoil_tile
 from tests.view.study_files import (
@@ -282,6 +283,21 @@ def test_signed_maps_have_zero_in_the_middle_of_their_colours(scale, low, high, 
     made = scaled(tile_map, scale)
     assert (made.low, made.high) == (low, high)
     np.testing.assert_allclose(made.shares[:3], [0.5, 0.5, share])
+
+
+def test_rollout_is_a_map_where_every_head_has_one():
+    record = trained()
+    mixed = scores_of([0.5, 0.25, 0.25], rollout=np.array([0.2, 0.2, 0.6]))
+    other = scores_of([0.5, 0.25, 0.25], rollout=np.array([0.6, 0.2, 0.2]))
+    slide = SlideScores([record, record], [mixed, other], [0, 1], None, [])
+    assert slide.kinds == ["attention", "rollout"]
+    rolled = slide.map_of(Choice("rollout"))
+    np.testing.assert_allclose(rolled.values, [0.4, 0.2, 0.4])
+    assert scaled(rolled, "relative").label == "rollout of attention, times uniform"
+    plain = SlideScores([record, record], [mixed, scores_of([1.0, 0, 0])], [0, 1], None, [])
+    assert plain.kinds == ["attention"]
+    with one_line(ConfigError, match="no rollout: the head has no mixing layers"):
+        plain.map_of(Choice("rollout"))
 
 
 def test_attention_scales():

@@ -23,10 +23,12 @@ rule evaluate:
         frame=DATASET.geojson_frame,
         annotation_classes=DATASET.annotation_classes,
         subgroups=record_subgroups,
+        ablate=CONFIG.evaluate.ablate,
         version=STAGE_VERSION["evaluate"],
     shell:
         "mil evaluate --dataset {wildcards.dataset} --scores {params.scores:q} --bags {params.bags:q}"
-        " --folds {input.folds:q} --slides-dir {params.slides_dir:q} --out {params.out:q} > {log:q} 2>&1"
+        " --folds {input.folds:q} --slides-dir {params.slides_dir:q} --out {params.out:q}"
+        " --ablate {params.ablate} > {log:q} 2>&1"
 
 
 # Heads of one recipe + their metrics -> a model card beside each.

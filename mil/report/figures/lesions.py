@@ -83,7 +83,7 @@ def _curve(axes: Axes, froc: Froc, kind: str) -> None:
         froc.curve.false_per_slide, froc.curve.sensitivity, color=colour, drawstyle="steps-post"
     )
     # Beside each other, or the last interval would hide the others.
-    shift = 0.06 * (list(MAP_TITLES).index(kind) - 1)
+    shift = 0.06 * (list(MAP_TITLES).index(kind) - (len(MAP_TITLES) - 1) / 2)
     for false, metric in zip(froc.false_per_slide, froc.sensitivity, strict=True):
         if metric.ci95 is not None:
             axes.plot([false + shift] * 2, metric.ci95, color=colour, linewidth=0.8)

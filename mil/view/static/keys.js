@@ -28,7 +28,7 @@ View.Keys = {
       ArrowUp: () => this.list.step(-1), ArrowLeft: () => this.list.step(-1),
       "+": () => this.panels.zoom(1.5), "=": () => this.panels.zoom(1.5), "-": () => this.panels.zoom(1 / 1.5),
       0: () => this.panels.slide?.frame && this.panels.show(this.panels.whole()),
-      1: kind(0), 2: kind(1), 3: kind(2),
+      1: kind(0), 2: kind(1), 3: kind(2), 4: kind(3),
       o: () => this.cycleOpacity(),
       t: () => View.byId("outlines").click(),
       b: () => this.toggleSecond(),

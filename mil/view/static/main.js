@@ -73,16 +73,17 @@ View.Main = class {
     const titles = Object.fromEntries(this.study.kinds.map(({name, title}) => [name, title]));
     View.fill(kind, head.kinds.map((name) => View.option(name, titles[name])), kind.dataset.wanted);
     const isAttention = kind.value === "attention" || !kind.value;
+    const isSigned = kind.value === "alone" || kind.value === "effect";
     const column = View.byId("column");
     const wanted = column.value === "" || column.options.length !== head.columns.length ? head.interest : column.value;
     View.fill(column, head.columns.map((name, index) => View.option(index, name)), wanted);
-    column.parentElement.hidden = isAttention || head.columns.length < 2;
+    column.parentElement.hidden = !isSigned || head.columns.length < 2;
     const branch = View.byId("branch");
     const branches = Array.from({length: head.branches}, (_, index) => View.option(index, `branch ${index + 1}`));
     View.fill(branch, [View.option("", "mean"), ...branches], branch.value);
     branch.parentElement.hidden = !isAttention || head.branches < 2;
     const colours = View.byId("colours");
-    const names = this.study.colours[isAttention ? "attention" : "signed"];
+    const names = this.study.colours[isSigned ? "signed" : "attention"];
     View.fill(colours, names.map((name) => View.option(name, name)), colours.value);
   }
 
@@ -97,7 +98,7 @@ View.Main = class {
     const hasBranch = kind === "attention" && branch !== "" && Number(branch) < head.branches;
     return View.query({
       head: chosen.head, member: chosen.member, kind,
-      column: kind === "attention" ? null : View.byId("column").value,
+      column: kind === "alone" || kind === "effect" ? View.byId("column").value : null,
       branch: hasBranch ? branch : null,
       scale: View.byId("scale").value, colours: View.byId("colours").value,
     });
