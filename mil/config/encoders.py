@@ -16,6 +16,9 @@ from mil.errors import ConfigError
 # so that it works without a network.
 DEFAULT_ENCODER = "efficientnet_lite0"
 HUB_PREFIXES = ("hf-hub:", "hf_hub:")
+# Names that a repository's own model has, in order of preference: safetensors can hold
+# nothing but tensors.
+WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
 # A part of a path begins with a letter, digit or underscore: it cannot be `..` and
 # leave its folder.
 _PART = r"\w[\w.-]*"
@@ -140,8 +143,14 @@ class EncoderConfig(Section):
 
     @property
     def repository(self) -> str:
-        """Repository of the weights on the hub; empty for weights of another source."""
-        return self.hub.repository if self.hub else ""
+        """Repository on the hub whose model the weights are.
+
+        Empty for weights of another source, and for a file beside another model, as
+        CONCH v1.5 has one in TITAN's repository.
+        """
+        if self.hub is None or (self.hub.file and self.hub.file not in WEIGHTS_FILES):
+            return ""
+        return self.hub.repository
 
     def settings(self) -> str:
         """All settings that features depend on, as JSON.

@@ -15,11 +15,10 @@ import torch
 from torch import Tensor, nn
 
 from mil.config import EncoderConfig, FeaturesConfig
-from mil.config.encoders import HUB_PREFIXES
+from mil.config.encoders import HUB_PREFIXES, WEIGHTS_FILES
 from mil.device import choose_device
 from mil.encoders.availability import fetch_advice, hub_repository
 from mil.encoders.hub import (
-    WEIGHTS_FILES,
     HubError,
     Repository,
     commit_of,

@@ -6,8 +6,6 @@ from typing import Literal, NamedTuple, TypeVar
 
 # Short, since `mil doctor` and `mil encoders list` ask about several encoders in turn.
 TIMEOUT_S = 3.0
-# In order of preference: safetensors can hold nothing but tensors.
-WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
 
 HubStatus = Literal["missing", "unknown", "gated", "offline", "not reachable"]
 Result = TypeVar("Result")
