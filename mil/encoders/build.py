@@ -36,8 +36,8 @@ from mil.encoders.runner import (
 )
 from mil.encoders.stem import STEMS
 from mil.encoders.timm_import import import_timm
-from mil.encoders.weights import first_line, read_weights, weights_digest, weights_path
-from mil.errors import ConfigError
+from mil.encoders.weights import read_weights, weights_digest, weights_path
+from mil.errors import ConfigError, first_line
 
 # Weights files up to this size are of models that are quicker to build than the meta
 # device is to import.

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from mil.encoders.availability import package_file, package_of
 from mil.encoders.checkpoint_names import NAMINGS
 from mil.encoders.positions import fit_positions
-from mil.errors import ConfigError
+from mil.errors import ConfigError, first_line
 
 Rename = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
@@ -132,9 +132,3 @@ def weights_digest(tensors: Mapping[str, Tensor]) -> str:
         # Through bytes, since NumPy has no bfloat16.
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def first_line(error: BaseException) -> str:
-    """First line of an error's message, or its class if it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__
