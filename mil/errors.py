@@ -127,3 +127,9 @@ def some(names: Sequence[str], most: int = SHOWN) -> str:
     more = f" and {len(names) - most} more" if len(names) > most else ""
     # Names of strangers' files may hold line breaks; a message is one line.
     return ", ".join(brief(name) for name in names[:most]) + more
+
+
+def first_line(error: BaseException) -> str:
+    """First line of an error's message, or its class if it has none."""
+    lines = str(error).strip().splitlines()
+    return lines[0] if lines else type(error).__name__

@@ -151,6 +151,7 @@ def encoders_show(name: Name) -> None:
     weights = weights_status(name, entry, ask_hub=False)
     values = {"encoder": name, **entry.model_dump(exclude_none=True)}
     values["args"] = ", ".join(f"{option}={value}" for option, value in entry.args.items())
+    values["scales"] = ", ".join(map(str, entry.scales))
     values["aliases"] = ", ".join(entry.aliases)
     values["gated"] = "yes" if entry.gated else "no"
     for key, value in values.items():
@@ -162,13 +163,25 @@ def encoders_show(name: Name) -> None:
 
 
 @encoders_app.command("fetch")
-def encoders_fetch(names: Names) -> None:
+def encoders_fetch(
+    names: Names,
+    login: Annotated[
+        bool,
+        typer.Option(
+            "--login",
+            help="Log in to the Hugging Face hub first, unless this machine is: gated weights "
+            "need an account with access.",
+        ),
+    ] = False,
+) -> None:
     """Download encoders' weights into this machine's cache, for runs without a network."""
     from mil.config import encoder_name
-    from mil.encoders.download import fetch
+    from mil.encoders.download import fetch, log_in
 
     # All names first: a typing error must not show after a download of gigabytes.
     entries = [(encoder_name(name), load_encoder(name)) for name in names]
+    if login:
+        log_in()
     for name, entry in entries:
         path = fetch(name, entry)
         if path is None:

@@ -23,7 +23,7 @@ class Entry(Protocol):
 
     @property
     def repository(self) -> str:
-        """Repository of the weights on the hub; empty for weights of another source."""
+        """Repository on the hub whose model the weights are; empty if there is none."""
 
 
 def by_alias(name: str, encoders: Mapping[str, Entry]) -> str | None:

@@ -2,9 +2,9 @@
 
 import re
 from pathlib import Path
-from typing import Annotated, Any, Literal, NamedTuple
+from typing import Annotated, Any, Literal, NamedTuple, Self
 
-from pydantic import AfterValidator, Field, field_validator
+from pydantic import AfterValidator, Field, field_validator, model_validator
 
 from mil.config.base import NAME, Section, checked, config_path
 from mil.config.encoder_names import known_encoder
@@ -16,11 +16,20 @@ from mil.errors import ConfigError
 # so that it works without a network.
 DEFAULT_ENCODER = "efficientnet_lite0"
 HUB_PREFIXES = ("hf-hub:", "hf_hub:")
+# Names that a repository's own model has, in order of preference: safetensors can hold
+# nothing but tensors.
+WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
 # A part of a path begins with a letter, digit or underscore: it cannot be `..` and
 # leave its folder.
 _PART = r"\w[\w.-]*"
 _PACKAGE_FILE = re.compile(rf"package:[A-Za-z_]\w*(?:\.\w+)*(?:/{_PART})+")
 _HUB_FILE = re.compile(rf"hf[-_]hub:({_PART}/{_PART})(?:@({_PART}))?(?:/({_PART}(?:/{_PART})*))?")
+
+# Settings that entries and bags were once without: at their defaults they are left out of
+# what a bag records, so that no bag has to be computed again.
+_LATER = ("projection", "scales")
+
+Naming = Literal["name", "order", "transformers", "clip", "conch", "keep", "beit3", "swin"]
 
 # YAML knows .inf and .nan, which would pass as floats.
 Finite = Annotated[float, Field(allow_inf_nan=False)]
@@ -52,10 +61,23 @@ class EncoderConfig(Section):
     args: Annotated[dict[str, Any], AfterValidator(check_args)] = Field(
         {}, description="Further arguments of timm.create_model: those of the model's shape."
     )
-    pooling: Literal["model", "cls", "mean", "cls+mean"] = Field(
+    pooling: Literal["model", "cls", "mean", "cls+mean", "attention"] = Field(
         "model",
         description="Feature of a tile; model: as timm pools; cls: the class token; mean: the "
-        "mean of the patch tokens; cls+mean: both, concatenated.",
+        "mean of the patch tokens; cls+mean: both, concatenated; attention: what a learned query "
+        "attends to, as in CONCH.",
+    )
+    projection: Literal["none", "linear", "mlp"] = Field(
+        "none",
+        description="Projection of the pooled tokens to the feature, with the weights; linear: a "
+        "matrix, as in CLIP; mlp: two layers and unit length, as in KEEP.",
+    )
+    scales: list[Annotated[int, Field(ge=1, le=4)]] = Field(
+        [1],
+        min_length=1,
+        max_length=3,
+        description="Magnifications at which the model sees a tile, concatenated; at 2, the tile "
+        "is enlarged, cut into 2 x 2 and the features of the squares are averaged, as in MUSK.",
     )
     dim: int = Field(gt=0, description="Length of a tile's feature vector.")
     tile_px: int = Field(224, gt=0, description="Side of a tile, pixels.")
@@ -65,11 +87,11 @@ class EncoderConfig(Section):
         description="Source of the weights: timm, hf-hub:OWNER/NAME@REVISION/FILE, "
         "package:PACKAGE/FILE, random, or a path.",
     )
-    keys: Literal["name", "order", "transformers"] = Field(
+    keys: Naming = Field(
         "name",
         description="Names of the tensors in the weights' file; name: those of timm; order: other "
         "names, but the same tensors in the same order; transformers: those of that library's "
-        "ViTs.",
+        "ViTs; clip: those of its CLIP; conch, keep, beit3, swin: those of these projects.",
     )
     mean: tuple[Finite, Finite, Finite] | None = Field(
         None, description="Mean of each channel, 0 to 1; if unset, that of timm for this model."
@@ -104,6 +126,15 @@ class EncoderConfig(Section):
             raise ValueError("a file inside an installed package is package:PACKAGE/FILE")
         return weights
 
+    @model_validator(mode="after")
+    def _projects_tokens(self) -> Self:
+        if self.projection != "none" and self.pooling in ("model", "attention"):
+            raise ValueError(
+                f"projection {self.projection} needs pooling cls, mean or cls+mean, not "
+                f"{self.pooling}"
+            )
+        return self
+
     @property
     def hub(self) -> HubFile | None:
         """File of the weights on the hub; None for weights of another source."""
@@ -112,8 +143,14 @@ class EncoderConfig(Section):
 
     @property
     def repository(self) -> str:
-        """Repository of the weights on the hub; empty for weights of another source."""
-        return self.hub.repository if self.hub else ""
+        """Repository on the hub whose model the weights are.
+
+        Empty for weights of another source, and for a file beside another model, as
+        CONCH v1.5 has one in TITAN's repository.
+        """
+        if self.hub is None or (self.hub.file and self.hub.file not in WEIGHTS_FILES):
+            return ""
+        return self.hub.repository
 
     def settings(self) -> str:
         """All settings that features depend on, as JSON.
@@ -121,7 +158,9 @@ class EncoderConfig(Section):
         Without licence, gating, citation and aliases: correcting them must not recompute
         bags.
         """
-        return self.model_dump_json(exclude={"licence", "gated", "citation", "aliases"})
+        fields = type(self).model_fields
+        unused = {name for name in _LATER if getattr(self, name) == fields[name].default}
+        return self.model_dump_json(exclude={"licence", "gated", "citation", "aliases"} | unused)
 
 
 def tiling_name(tile_px: int | None, mpp: float | None) -> str:

@@ -18,10 +18,10 @@ TRANSFORMERS = """
     ref_feat_shape rope_type rope_temperature rope_rotate_half rope_grid_offset
     rope_grid_indexing rope_shift_coords rope_jitter_coords rope_rescale_coords
 """
-# Swin and other hierarchical transformers.
+# Swin and other hierarchical transformers; `embed_layer` names a module of mil.encoders.stem.
 HIERARCHICAL = """
     depths dims window_size head_dim always_partition strict_img_size
-    pretrained_window_sizes
+    pretrained_window_sizes embed_layer
 """
 # Convolutions.
 CONVOLUTIONS = """

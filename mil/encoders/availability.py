@@ -10,10 +10,9 @@ from urllib.error import URLError
 from urllib.request import Request, urlopen
 
 from mil.config import EncoderConfig
-from mil.config.encoders import HUB_PREFIXES
+from mil.config.encoders import HUB_PREFIXES, WEIGHTS_FILES
 from mil.encoders.hub import (
     TIMEOUT_S,
-    WEIGHTS_FILES,
     HubError,
     HubStatus,
     Repository,

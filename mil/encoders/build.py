@@ -15,28 +15,29 @@ import torch
 from torch import Tensor, nn
 
 from mil.config import EncoderConfig, FeaturesConfig
-from mil.config.encoders import HUB_PREFIXES
+from mil.config.encoders import HUB_PREFIXES, WEIGHTS_FILES
 from mil.device import choose_device
 from mil.encoders.availability import fetch_advice, hub_repository
 from mil.encoders.hub import (
-    WEIGHTS_FILES,
     HubError,
     Repository,
     commit_of,
     hub_error,
     local_file,
 )
-from mil.encoders.pooling import TokenPooling
+from mil.encoders.pooling import MultiScale, TokenPooling
 from mil.encoders.precision import DTYPES, cast_weights, choose_precision
+from mil.encoders.projection import projection_of
 from mil.encoders.runner import (
     BatchedEncoder,
     Encoder,
     default_batch_size,
     out_of_memory_message,
 )
+from mil.encoders.stem import STEMS
 from mil.encoders.timm_import import import_timm
-from mil.encoders.weights import first_line, read_weights, weights_digest, weights_path
-from mil.errors import ConfigError
+from mil.encoders.weights import read_weights, weights_digest, weights_path
+from mil.errors import ConfigError, first_line
 
 # Weights files up to this size are of models that are quicker to build than the meta
 # device is to import.
@@ -103,15 +104,11 @@ def build_encoder(
         bare, digest = _loaded_model(name, entry, shell, path, device)
     mean, std = _normalisation(entry, bare)
     used_precision = choose_precision(precision, entry.precision, device)
-    # An attribute of bag files, so its wording must not change.
-    transform = f"{tile_px} px, /255, mean {mean}, std {std}"
-    if entry.pooling != "model":
-        transform += f", pooling {entry.pooling}"
     identity = {
         "encoder": name,
         "encoder_revision": _revision(entry, path),
         "weights_sha256": digest,
-        "transform": transform,
+        "transform": _transform(entry, tile_px, mean, std),
         "precision": used_precision,
     }
     model = with_pooling(name, entry, bare).eval().requires_grad_(False).to(device)
@@ -158,12 +155,13 @@ def with_pooling(name: str, entry: EncoderConfig, bare: nn.Module) -> nn.Module:
     Raises:
         ConfigError: The model has no such tokens.
     """
-    if entry.pooling == "model":
-        return bare
-    try:
-        return TokenPooling(bare, entry.pooling)
-    except ValueError as error:
-        raise ConfigError(f"encoder {name}: {error} ({entry.timm})") from None
+    model = bare
+    if entry.pooling != "model":
+        try:
+            model = TokenPooling(bare, entry.pooling)
+        except ValueError as error:
+            raise ConfigError(f"encoder {name}: {error} ({entry.timm})") from None
+    return model if entry.scales == [1] else MultiScale(model, entry.scales)
 
 
 @torch.inference_mode()
@@ -197,8 +195,10 @@ def _create(name: str, entry: EncoderConfig, *, pretrained: bool = False) -> nn.
     args: dict[str, Any] = dict(entry.args)
     if "mlp_layer" in args:
         args["mlp_layer"] = _timm_layer(name, args["mlp_layer"])
+    if "embed_layer" in args:
+        args["embed_layer"] = _stem(name, args["embed_layer"])
     try:
-        return timm.create_model(entry.timm, pretrained=pretrained, num_classes=0, **args)
+        bare = timm.create_model(entry.timm, pretrained=pretrained, num_classes=0, **args)
     except (HfHubHTTPError, EntryNotFoundError, ConnectionError) as error:
         if entry.timm.startswith(HUB_PREFIXES):
             repository = hub_repository(entry.timm)
@@ -210,6 +210,20 @@ def _create(name: str, entry: EncoderConfig, *, pretrained: bool = False) -> nn.
         raise ConfigError(
             f"encoder {name}: timm cannot build {entry.timm!r}: {first_line(error)}"
         ) from None
+    projection = projection_of(entry, bare.num_features)
+    if projection is not None:
+        # Part of the model, so that its tensors are loaded with the others.
+        bare.projection = projection
+    return bare
+
+
+def _stem(name: str, layer: object) -> type[nn.Module]:
+    """A module of `mil.encoders.stem` by its name."""
+    if str(layer) not in STEMS:
+        raise ConfigError(
+            f"encoder {name}: no stem {layer!r} for embed_layer; there are: {', '.join(STEMS)}"
+        )
+    return STEMS[str(layer)]
 
 
 def _timm_layer(name: str, layer: object) -> Callable[..., nn.Module]:
@@ -282,6 +296,20 @@ def _normalisation(
     mean = entry.mean or timm_config["mean"]
     std = entry.std or timm_config["std"]
     return tuple(mean), tuple(std)
+
+
+def _transform(
+    entry: EncoderConfig, tile_px: int, mean: tuple[float, ...], std: tuple[float, ...]
+) -> str:
+    """Preprocessing and pooling; an attribute of bag files, so its wording must not change."""
+    transform = f"{tile_px} px, /255, mean {mean}, std {std}"
+    if entry.pooling != "model":
+        transform += f", pooling {entry.pooling}"
+    if entry.projection != "none":
+        transform += f", projection {entry.projection}"
+    if entry.scales != [1]:
+        transform += f", scales {'+'.join(map(str, entry.scales))}"
+    return transform
 
 
 def _revision(entry: EncoderConfig, path: Path | None) -> str:

@@ -1,4 +1,4 @@
-"""Download of weights before a run, for machines without a network."""
+"""Log-in to the hub and download of weights before a run, for machines without a network."""
 
 from pathlib import Path
 
@@ -11,7 +11,25 @@ from mil.encoders.availability import (
     torch_cache_path,
 )
 from mil.encoders.hub import HubError, local_file
-from mil.errors import ConfigError
+from mil.errors import ConfigError, first_line
+
+
+def log_in() -> None:
+    """Log in to the hub, unless this machine is; its library asks for a token or a code.
+
+    The token is kept where `hf auth login` keeps it.
+
+    Raises:
+        ConfigError: The hub refuses, or is not reached.
+    """
+    from huggingface_hub import login
+
+    try:
+        login(skip_if_logged_in=True)
+    except Exception as error:  # noqa: BLE001  each network library has errors of its own
+        raise ConfigError(
+            f"log-in to the hub: {first_line(error)}; `hf auth login` is the same by itself"
+        ) from None
 
 
 def fetch(name: str, entry: EncoderConfig) -> Path | None:

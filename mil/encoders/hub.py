@@ -6,8 +6,6 @@ from typing import Literal, NamedTuple, TypeVar
 
 # Short, since `mil doctor` and `mil encoders list` ask about several encoders in turn.
 TIMEOUT_S = 3.0
-# In order of preference: safetensors can hold nothing but tensors.
-WEIGHTS_FILES = ("model.safetensors", "pytorch_model.bin")
 
 HubStatus = Literal["missing", "unknown", "gated", "offline", "not reachable"]
 Result = TypeVar("Result")
@@ -164,6 +162,13 @@ def hub_error(error: Exception, repository: Repository) -> HubError:
 
 def gated_message(repository: Repository) -> str:
     """Advice for a repository that the hub gives only to accounts with access."""
+    from huggingface_hub import get_token
+
+    if get_token():
+        return (
+            "the account that this machine is logged in with has no access: ask for it on "
+            f"{repository.page}, and try again once it is granted"
+        )
     return f"ask for access on {repository.page}, then log in with `hf auth login`"
 
 

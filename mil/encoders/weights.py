@@ -14,8 +14,9 @@ from safetensors.torch import load_file
 from torch import Tensor, nn
 
 from mil.encoders.availability import package_file, package_of
-from mil.encoders.transformers_keys import to_timm_names
-from mil.errors import ConfigError
+from mil.encoders.checkpoint_names import NAMINGS
+from mil.encoders.positions import fit_positions
+from mil.errors import ConfigError, first_line
 
 Rename = Callable[[Mapping[str, Tensor]], dict[str, Tensor]]
 
@@ -50,15 +51,20 @@ def read_weights(path: Path, model: nn.Module, keys: str) -> dict[str, Tensor]:
         path: .safetensors file, or torch file of plain tensors.
         model: Model for the tensors, which may be on device `meta`. It has no
             classifier, so surplus tensors of the file are dropped.
-        keys: Naming of the tensors in the file: `name`, `order` or `transformers`; see
-            `EncoderConfig`.
+        keys: Naming of the tensors in the file; see `EncoderConfig`.
 
     Raises:
         ConfigError: The tensors do not fit the model, or the file does not hold tensors
             alone.
     """
     expected = model.state_dict()
-    tensors = _read_tensors(path, to_timm_names if keys == "transformers" else dict)
+
+    def rename(content: Mapping[str, Tensor]) -> dict[str, Tensor]:
+        naming = NAMINGS.get(keys)
+        renamed = dict(content) if naming is None else naming(content)
+        return fit_positions(renamed, expected, keys)
+
+    tensors = _read_tensors(path, rename)
     if keys == "order":
         # Surplus tensors at the end are the classifier's.
         tensors = dict(zip(expected, tensors.values(), strict=False))
@@ -126,9 +132,3 @@ def weights_digest(tensors: Mapping[str, Tensor]) -> str:
         # Through bytes, since NumPy has no bfloat16.
         digest.update(tensor.detach().cpu().contiguous().view(-1).view(torch.uint8).numpy().data)
     return digest.hexdigest()
-
-
-def first_line(error: BaseException) -> str:
-    """First line of an error's message, or its class if it has none."""
-    lines = str(error).strip().splitlines()
-    return lines[0] if lines else type(error).__name__

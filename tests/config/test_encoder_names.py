@@ -28,13 +28,22 @@ ENCODERS = load_encoders()
         ("hoptimus1", "h_optimus_1"),
         ("hibou_l", "hibou_l"),
         ("phikon_v2", "phikon_v2"),
+        ("conch_v1", "conch"),
+        ("conch_v15", "conch_v1_5"),
+        ("ctranspath", "ctranspath"),
+        ("h0-mini", "h0_mini"),
         # STAMP, also with the hash of its code
         ("mahmood-uni", "uni"),
         ("mahmood-uni-7c998680", "uni"),
         ("mahmood-uni2", "uni2_h"),
         ("h-optimus-0", "h_optimus_0"),
         ("virchow_full", "virchow"),
+        ("mahmood-conch", "conch"),
+        ("conch1_5", "conch_v1_5"),
         # the hub
+        ("Astaxanthin/KEEP", "keep"),
+        ("MahmoodLab/conchv1_5", "conch_v1_5"),
+        ("majiabo/GPFM", "gpfm"),
         ("MahmoodLab/UNI", "uni"),
         ("hf-hub:MahmoodLab/UNI2-h", "uni2_h"),
         ("paige-ai/Virchow2", "virchow2"),
@@ -54,9 +63,9 @@ def test_names_of_other_tools(name, entry):
 
 @pytest.mark.parametrize(
     "name",
-    ["uni_v3", "lunit-vits8", "lunit_vitb16", "resnet50_trunc", "resnet34", "conch_v15",
-     "ctranspath", "mahmood-conch", "hibou_g", "h0-mini", "virchow3", "kaiko-vitb8", "phikon_v3",
-     "midnight12k", "xiyuewang-ctranspath-7c998680", "uni_v"],
+    ["uni_v3", "lunit-vits8", "lunit_vitb16", "resnet50_trunc", "resnet34", "conch_v2",
+     "chief-ctranspath", "openmidnight", "hibou_g", "h0-mega", "virchow3", "kaiko-vitb8",
+     "phikon_v3", "midnight12k", "uni_v"],
 )  # fmt: skip
 def test_another_model_is_never_suggested(name):
     assert by_alias(name, ENCODERS) is None
@@ -90,9 +99,17 @@ def test_a_name_that_two_entries_claim_stands_for_neither():
     assert by_alias("uni_v1", {"a": here}) == "a"
     assert by_alias("uni_v1", {"a": here, "b": there}) is None
     assert by_alias("uni_v1", {"a": here, "uni_v1": there}) == "uni_v1"
-    weights = "hf-hub:A/B@1/w.bin"
+    weights = "hf-hub:A/B@1/pytorch_model.bin"
     same = {"cls": entry(weights=weights), "mean": entry(weights=weights, pooling="mean")}
     assert by_alias("A/B", same) is None
+
+
+def test_a_repository_is_not_the_model_of_a_file_beside_its_own():
+    # TITAN's repository holds CONCH v1.5 beside TITAN.
+    assert by_alias("MahmoodLab/TITAN", ENCODERS) is None
+    assert by_alias("A/B", {"a": entry(weights="hf-hub:A/B@1/other.bin")}) is None
+    for file in ("", "/model.safetensors", "/pytorch_model.bin"):
+        assert by_alias("A/B", {"a": entry(weights=f"hf-hub:A/B@1{file}")}) == "a"
 
 
 def test_aliases_recompute_no_bag():

@@ -62,6 +62,7 @@ def play(monkeypatch: pytest.MonkeyPatch, folder: Path) -> FakeHub:
     monkeypatch.setattr(huggingface_hub, "try_to_load_from_cache", hub.cached)
     monkeypatch.setattr(huggingface_hub, "get_hf_file_metadata", hub.metadata)
     monkeypatch.setattr(huggingface_hub, "hf_hub_download", hub.download)
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: None)
     monkeypatch.setattr(constants, "HF_HUB_OFFLINE", False)
     return hub
 

@@ -1,5 +1,6 @@
 """Weights from the hub, downloaded beforehand or when needed, and the errors without them."""
 
+import huggingface_hub
 import pytest
 import timm
 import torch
@@ -101,6 +102,15 @@ def test_gated(hub):
     assert refused(fetch, "x", entry()) == message
 
 
+def test_gated_for_an_account_that_is_logged_in(hub, monkeypatch):
+    monkeypatch.setattr(huggingface_hub, "get_token", lambda: "hf_x")
+    hub.answers["/A/B/"] = refusal(errors.GatedRepoError)
+    assert refused(fetch, "x", entry()) == (
+        "encoder x: the account that this machine is logged in with has no access: ask for it on "
+        "https://huggingface.co/A/B, and try again once it is granted"
+    )
+
+
 def test_no_network():
     assert refused(build, entry()) == f"encoder x: A/B cannot be reached (ConnectionError); {FETCH}"
 
@@ -171,6 +181,27 @@ def test_the_commands(hub):
     path = hub.folder / "A/B/snapshots/c0ffee/model.safetensors"
     assert done.output == f"x: {path} (2 MB)\ny: nothing to fetch\n"
     assert mil("list").output.splitlines()[1].split()[-1] == "cached"
+
+
+@pytest.mark.usefixtures("encoders_file")
+def test_one_command_logs_in_and_fetches(hub, monkeypatch):
+    steps = []
+    monkeypatch.setattr(huggingface_hub, "login", lambda **options: steps.append(options))
+    hub.answers["/A/B/"] = b"0" * 2_000_000
+    assert mil("fetch", "--login", "x").output.startswith("x: ")
+    assert steps == [{"skip_if_logged_in": True}]
+    assert mil("fetch", "x").exit_code == 0
+    assert len(steps) == 1
+
+    def refuse(**_options):
+        raise ValueError("Invalid token passed!\nand so on")
+
+    monkeypatch.setattr(huggingface_hub, "login", refuse)
+    assert str(mil("fetch", "--login", "x").exception) == (
+        "log-in to the hub: Invalid token passed!; `hf auth login` is the same by itself"
+    )
+    # A typing error shows before anybody is asked for a token.
+    assert "there are: x, y" in str(mil("fetch", "--login", "xx").exception)
 
 
 @pytest.mark.usefixtures("encoders_file")

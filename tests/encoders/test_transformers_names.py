@@ -7,7 +7,7 @@ from safetensors.torch import save_file
 
 from mil.config import EncoderConfig
 from mil.encoders.build import build_encoder
-from mil.encoders.transformers_keys import to_timm_names
+from mil.encoders.checkpoint_names import from_transformers
 from mil.errors import ConfigError
 from tests.messages import one_line
 
@@ -72,7 +72,7 @@ def test_a_block_by_hand():
         "vit.layernorm.bias": one(2),
         "pooler.dense.bias": one(1),
     }
-    assert {name: tensor.tolist() for name, tensor in to_timm_names(tensors).items()} == {
+    assert {name: tensor.tolist() for name, tensor in from_transformers(tensors).items()} == {
         "blocks.7.attn.qkv.weight": [[0, 0], [1, 1], [2, 2]],
         "blocks.7.attn.proj.bias": [3, 3],
         "blocks.7.mlp.fc1.bias": [4, 4],
@@ -89,10 +89,10 @@ def test_with_registers_the_class_tokens_position_is_added_to_it():
         "embeddings.register_tokens": torch.zeros(1, 4, 2),
         "embeddings.position_embeddings": torch.tensor([[[5.0, 6.0], [7.0, 8.0], [9.0, 9.0]]]),
     }
-    renamed = to_timm_names(tensors)
+    renamed = from_transformers(tensors)
     assert renamed["cls_token"].tolist() == [[[6, 7]]]
     assert renamed["pos_embed"].tolist() == [[[7, 8], [9, 9]]]
-    without = to_timm_names({name: tensors[name] for name in tensors if "register" not in name})
+    without = from_transformers({name: tensors[name] for name in tensors if "register" not in name})
     assert without["cls_token"].tolist() == [[[1, 1]]]
     assert without["pos_embed"].shape == (1, 3, 2)
 
