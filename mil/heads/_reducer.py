@@ -97,8 +97,8 @@ class Experts(nn.Module):
         if rank % routers:
             raise ConfigError(f"rank: must be a multiple of routers ({routers}), not {rank}")
         width = rank // routers
-        # Of features of unit variance, rows have the variance of a new linear layer's, about
-        # a third, for the weights of the experts average as many independent rows.
+        # Of features of unit variance, shared rows have it too, and rows a variance of 0.2 to
+        # 0.4, as those of a new linear layer have a third: weights average independent rows.
         self.shared = nn.Parameter(torch.randn(rank, dim) / math.sqrt(dim))
         self.keys = nn.Parameter(torch.randn(routers, experts, width) / math.sqrt(width))
         self.experts = nn.Parameter(
