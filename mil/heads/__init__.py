@@ -209,6 +209,12 @@ def build_head(name: str, options: Mapping[str, Any], *, dim: int, classes: int)
     with blamed(entry):
         try:
             head: nn.Module = module.Head(config, dim, classes)
+        except ConfigError as error:
+            # Parts that several heads share do not know which head they are of.
+            message = str(error)
+            raise ConfigError(
+                message if message.startswith("head ") else f"head {name}: {message}"
+            ) from None
         except RuntimeError as error:
             # Torch's error for memory that cannot be allocated.
             message = str(error).splitlines()[0]

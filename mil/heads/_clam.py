@@ -8,7 +8,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mil.bags import Bags, HeadOutput, Instances, per_bag
-from mil.config import Section
 from mil.heads._dropout import Dropout
 from mil.heads._gated import (
     GatedScores,
@@ -20,10 +19,11 @@ from mil.heads._gated import (
 )
 from mil.heads._pooling import Pooling
 from mil.heads._precision import Classifier
+from mil.heads._reducer import ReducerConfig, project
 from mil.heads._stream import PoolsTiles
 
 
-class ClamConfig(Section):
+class ClamConfig(ReducerConfig):
     """Options of both heads."""
 
     hidden: int | None = Field(
@@ -44,7 +44,9 @@ class ClamConfig(Section):
 def reducer(config: ClamConfig, dim: int) -> tuple[nn.Sequential, int]:
     """Layers from features to hidden rows, and the width of those."""
     hidden = default_hidden(config.hidden, dim)
-    layers = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), Dropout(config.dropout))
+    layers = nn.Sequential(
+        project(config, dim, hidden, bias=True), nn.ReLU(), Dropout(config.dropout)
+    )
     return layers, hidden
 
 

@@ -93,11 +93,11 @@ def reduce_and_pool(
 ) -> Pooling:
     """Reduce each tile, score it, mask some scores, pool each bag.
 
-    On a CPU all of it is one operation, much faster and leaner; on a GPU with dropout
-    it runs layer by layer.
+    On a CPU all of it is one operation, much faster and leaner; on a GPU with dropout,
+    and with a mixture of experts, it runs layer by layer.
 
     Args:
-        reduce: linear layer, ReLU, dropout.
+        reduce: linear layer or `mil.heads._reducer.Experts`, ReLU, dropout.
         attention: module that scores the reduced tiles.
         bags: bags to pool.
         mask: function of the scores, see `gated_attn_pool`.
@@ -120,7 +120,9 @@ def run_trunk(
     reduce: nn.Sequential, attention: GatedScores, bags: Bags, mask: Mask | None = None
 ) -> Trunk:
     """`reduce_and_pool`, and the reduced tiles on demand; see there."""
-    linear = cast(nn.Linear, reduce[0])
+    linear = reduce[0]
+    if not isinstance(linear, nn.Linear):
+        return _run_layers(reduce, attention, bags, mask)
     hidden_dropout = cast(nn.Dropout, reduce[2])
     weights = TrunkWeights(linear.weight, *attention.weights(), linear.bias)
     rates = (hidden_dropout.p, attention.dropout.p) if attention.training else (0.0, 0.0)

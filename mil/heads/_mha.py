@@ -13,15 +13,15 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mil.config import Section
 from mil.heads._ablation import without_each
+from mil.heads._reducer import ReducerConfig
 from mil.kernels.dispatch import at_least_float32
 
 # Published: at first a query scores all tiles nearly alike.
 QUERY_STD = 1e-6
 
 
-class MhaConfig(Section):
+class MhaConfig(ReducerConfig):
     """Options of the heads with multi-head attention."""
 
     hidden: int | None = Field(

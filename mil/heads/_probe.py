@@ -6,16 +6,17 @@ from pydantic import Field
 from torch import Tensor, nn
 from torch.nn import functional
 
-from mil.config import Section
+from mil.errors import ConfigError
 from mil.heads._ablation import without_each
 from mil.heads._precision import Classifier
+from mil.heads._reducer import ReducerConfig, project
 from mil.kernels.dispatch import at_least_float32
 
 # That of the published layer.
 EPS = 1e-6
 
 
-class ProbeConfig(Section):
+class ProbeConfig(ReducerConfig):
     """Options of the heads that probe features as the encoder gives them."""
 
     hidden: int | None = Field(
@@ -30,11 +31,17 @@ class ProbeConfig(Section):
     )
 
 
-def reducer(hidden: int | None, dim: int) -> nn.Module:
-    """Features [tiles, dim] to [tiles, hidden]; no change without a width."""
-    if hidden is None:
-        return nn.Identity()
-    return nn.Sequential(nn.Linear(dim, hidden, bias=False), nn.ReLU())
+def reducer(config: ProbeConfig, hidden: int | None, dim: int) -> nn.Module:
+    """Features [tiles, dim] to [tiles, hidden]; no change without a width.
+
+    Raises:
+        ConfigError: there are experts, but no width.
+    """
+    if hidden is not None:
+        return nn.Sequential(project(config, dim, hidden), nn.ReLU())
+    if config.project == "experts":
+        raise ConfigError("project: experts reduce tiles to a width; set hidden")
+    return nn.Identity()
 
 
 class RowClassifier(nn.Module):

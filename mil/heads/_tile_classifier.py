@@ -3,12 +3,12 @@
 from pydantic import Field
 from torch import nn
 
-from mil.config import Section
 from mil.heads._dropout import Dropout
 from mil.heads._gated import default_hidden
+from mil.heads._reducer import ReducerConfig, project
 
 
-class TileClassifierConfig(Section):
+class TileClassifierConfig(ReducerConfig):
     """Options of the heads that classify each tile."""
 
     hidden: int | None = Field(
@@ -23,5 +23,8 @@ def tile_classifier(config: TileClassifierConfig, dim: int, classes: int) -> nn.
     """Features [tiles, dim] to logits [tiles, classes], through one hidden layer."""
     hidden = default_hidden(config.hidden, dim)
     return nn.Sequential(
-        nn.Linear(dim, hidden), nn.ReLU(), Dropout(config.dropout), nn.Linear(hidden, classes)
+        project(config, dim, hidden, bias=True),
+        nn.ReLU(),
+        Dropout(config.dropout),
+        nn.Linear(hidden, classes),
     )

@@ -8,15 +8,15 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mil.bags import Bags, HeadOutput
-from mil.config import Section
 from mil.heads._dropout import Dropout
 from mil.heads._gated import GatedAttention, default_hidden, reduce_and_pool, reduce_and_score
 from mil.heads._pooling import Pooling
 from mil.heads._precision import Classifier
+from mil.heads._reducer import ReducerConfig, project
 from mil.heads._stream import PoolsTiles
 
 
-class Config(Section):
+class Config(ReducerConfig):
     """Options of a recipe with `name: abmil`."""
 
     hidden: int | None = Field(
@@ -40,7 +40,9 @@ class Head(PoolsTiles):
         hidden = default_hidden(config.hidden, dim)
         # Indices 0 to 2 are read by `reduce_and_pool`, which fuses these layers.
         self.reduce = nn.Sequential(
-            nn.Linear(dim, hidden, bias=config.reducer_bias), nn.ReLU(), Dropout(config.dropout)
+            project(config, dim, hidden, bias=config.reducer_bias),
+            nn.ReLU(),
+            Dropout(config.dropout),
         )
         self.attention = GatedAttention(
             hidden, config.attention, branches=1, dropout=config.dropout, gated=config.gated

@@ -18,11 +18,12 @@ from mil.heads._dropout import Dropout
 from mil.heads._gated import GatedAttention, default_hidden, reduce_and_pool, reduce_and_score
 from mil.heads._pooling import Pooling
 from mil.heads._precision import Classifier
+from mil.heads._reducer import ReducerConfig, project
 from mil.heads._stkim import StkimConfig, mask_top
 from mil.heads._stream import PoolsTiles
 
 
-class Config(StkimConfig):
+class Config(ReducerConfig, StkimConfig):
     """Options of a recipe with `name: acmil`."""
 
     hidden: int | None = Field(
@@ -42,7 +43,7 @@ class Head(PoolsTiles):
         self.config = config
         # Indices 0 to 2 are read by `reduce_and_pool`, which fuses these layers.
         self.reduce = nn.Sequential(
-            nn.Linear(dim, hidden, bias=False), nn.ReLU(), Dropout(config.dropout)
+            project(config, dim, hidden), nn.ReLU(), Dropout(config.dropout)
         )
         self.attention = GatedAttention(hidden, config.attention, config.branches)
         self.branch_classify = nn.ModuleList(

@@ -14,6 +14,7 @@ from mil.heads._ablation import Ablated, attention_of, mean_of_others
 from mil.heads._mha import MhaConfig, PooledValues, QueryScores, learned_queries
 from mil.heads._pooling import Pooling
 from mil.heads._precision import Classifier
+from mil.heads._reducer import project
 from mil.heads._stkim import StkimConfig, mask_top
 from mil.heads._stream import PoolsTiles
 from mil.kernels.attn_pool import attn_pool
@@ -37,7 +38,7 @@ class Head(PoolsTiles):
         branches = range(config.branches)
         self.config = config
         self.queries = learned_queries(config.branches, hidden)
-        self.reduce = nn.Sequential(nn.Linear(dim, hidden, bias=False), nn.ReLU())
+        self.reduce = nn.Sequential(project(config, dim, hidden), nn.ReLU())
         self.attention = nn.ModuleList(QueryScores(hidden, config.heads) for _ in branches)
         self.branch_values = nn.ModuleList(PooledValues(hidden, config.dropout) for _ in branches)
         self.values = PooledValues(hidden, config.dropout)

@@ -21,9 +21,9 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mil.bags import Bags, HeadOutput, log_attention, per_bag
-from mil.config import Section
 from mil.heads._gated import GatedAttention, default_hidden
 from mil.heads._precision import Classifier
+from mil.heads._reducer import ReducerConfig, project
 from mil.kernels.attn_pool import attn_pool
 
 # Seed of the split outside training, where the published code draws a new one each
@@ -31,7 +31,7 @@ from mil.kernels.attn_pool import attn_pool
 EVALUATION_SEED = 66
 
 
-class Config(Section):
+class Config(ReducerConfig):
     """Options of a recipe with `name: dtfd`."""
 
     hidden: int | None = Field(
@@ -65,7 +65,7 @@ class Head(nn.Module):
         hidden = default_hidden(config.hidden, dim)
         self.pseudo_bags = config.pseudo_bags
         self.distill = config.distill
-        self.reduce = nn.Sequential(nn.Linear(dim, hidden, bias=False), nn.ReLU())
+        self.reduce = nn.Sequential(project(config, dim, hidden), nn.ReLU())
         self.tile_attention = GatedAttention(hidden, config.attention, 1)
         self.pseudo_classify = Classifier(hidden, classes)
         self.row_attention = GatedAttention(hidden, config.attention, 1)

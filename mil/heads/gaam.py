@@ -40,7 +40,7 @@ class Head(nn.Module):
     def __init__(self, config: Config, dim: int, classes: int) -> None:
         super().__init__()
         width = config.hidden or dim
-        self.reduce = reducer(config.hidden, dim)
+        self.reduce = reducer(config, config.hidden, dim)
         starts = torch.tensor([_start(number) for number in range(config.gaussians)])
         self.shift = nn.Parameter(starts[:, None].repeat(1, width))
         self.log_width = nn.Parameter(torch.full((config.gaussians, width), WIDTH).log())

@@ -23,10 +23,11 @@ from mil.heads._graph_choice import GraphConfig, fixed_graph, graph_of_bags
 from mil.heads._graph_layer import GraphLayer, log_received
 from mil.heads._pooling import pool_by
 from mil.heads._precision import Classifier
+from mil.heads._reducer import ReducerConfig, project
 from mil.heads._selection import Selection, pool_selected
 
 
-class Config(GraphConfig, SelectionConfig):
+class Config(ReducerConfig, GraphConfig, SelectionConfig):
     """Options of a recipe with `name: graph_select`."""
 
     hidden: int | None = Field(
@@ -56,7 +57,7 @@ class Head(nn.Module):
         hidden = default_hidden(config.hidden, dim)
         self.config = config
         self.reduce = nn.Sequential(
-            nn.Linear(dim, hidden, bias=False), nn.ReLU(), Dropout(config.dropout)
+            project(config, dim, hidden), nn.ReLU(), Dropout(config.dropout)
         )
         self.layers = nn.ModuleList(
             GraphLayer(hidden, config.heads, config.slope) for _ in range(config.layers)

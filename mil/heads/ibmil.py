@@ -21,17 +21,17 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mil.bags import MASKED, Bags, HeadOutput
-from mil.config import Section
 from mil.errors import DatasetError
 from mil.heads import abmil
 from mil.heads._gated import reduce_and_pool
 from mil.heads._precision import Classifier
+from mil.heads._reducer import ReducerConfig
 
 KMEANS_SEED = 66  # published
 JOINT_WIDTH = 128  # published: width in which rows and prototypes are compared
 
 
-class Config(Section):
+class Config(ReducerConfig):
     """Options of a recipe with `name: ibmil`."""
 
     hidden: int | None = Field(
@@ -53,7 +53,8 @@ class Head(abmil.Head):
     present: Tensor
 
     def __init__(self, config: Config, dim: int, classes: int) -> None:
-        first = abmil.Config(hidden=config.hidden, attention=config.attention)
+        shared = config.model_dump(exclude={"prototypes"})
+        first = abmil.Config(**shared)
         super().__init__(first, dim, classes)
         self.first_config = first
         self.dim = dim

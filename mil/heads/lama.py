@@ -48,7 +48,7 @@ class Head(nn.Module):
     def __init__(self, config: Config, dim: int, classes: int) -> None:
         super().__init__()
         width = default_hidden(config.hidden, dim)
-        self.reduce = reducer(width, dim)
+        self.reduce = reducer(config, width, dim)
         self.of_context = nn.Linear(width, config.branches, bias=False)
         self.of_tile = nn.Linear(width, config.branches, bias=False)
         is_learned = config.context == "learned"

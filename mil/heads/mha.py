@@ -10,6 +10,7 @@ from mil.heads._ablation import Ablated, attention_of
 from mil.heads._mha import MhaConfig, PooledValues, QueryScores, learned_queries
 from mil.heads._pooling import Pooling, pool_by
 from mil.heads._precision import Classifier
+from mil.heads._reducer import project
 from mil.heads._stream import PoolsTiles
 
 
@@ -24,7 +25,7 @@ class Head(PoolsTiles):
         super().__init__()
         hidden = config.width(dim)
         self.query = learned_queries(1, hidden)
-        self.reduce = nn.Sequential(nn.Linear(dim, hidden, bias=False), nn.ReLU())
+        self.reduce = nn.Sequential(project(config, dim, hidden), nn.ReLU())
         self.attention = QueryScores(hidden, config.heads)
         self.values = PooledValues(hidden, config.dropout)
         self.classify = Classifier(hidden, classes)

@@ -17,16 +17,16 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mil.bags import MASKED, Bags, HeadOutput, per_bag
-from mil.config import Section
 from mil.heads._dropout import Dropout
 from mil.heads._gated import default_hidden
 from mil.heads._pooling import Pooling, pool_by
 from mil.heads._precision import Classifier
+from mil.heads._reducer import ReducerConfig, project
 from mil.heads._stream import PoolsTiles
 from mil.kernels.dispatch import at_least_float32
 
 
-class Config(Section):
+class Config(ReducerConfig):
     """Options of a recipe with `name: mhim`."""
 
     hidden: int | None = Field(
@@ -58,7 +58,9 @@ class Network(PoolsTiles):
     def __init__(self, config: Config, dim: int, classes: int) -> None:
         super().__init__()
         hidden = default_hidden(config.hidden, dim)
-        self.reduce = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU(), Dropout(config.dropout))
+        self.reduce = nn.Sequential(
+            project(config, dim, hidden, bias=True), nn.ReLU(), Dropout(config.dropout)
+        )
         self.attention = nn.Sequential(
             nn.Linear(hidden, config.attention, bias=False),
             nn.ReLU(),

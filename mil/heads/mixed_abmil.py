@@ -14,7 +14,6 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mil.bags import Bags, HeadOutput, log_attention, per_bag
-from mil.config import Section
 from mil.heads._ablation import Ablated
 from mil.heads._dropout import Dropout
 from mil.heads._gated import GatedAttention, default_hidden
@@ -24,9 +23,10 @@ from mil.heads._mixers.landmark import Options as LandmarkOptions
 from mil.heads._nystrom import MIN_ATTENTION
 from mil.heads._pooling import pool_by
 from mil.heads._precision import Classifier
+from mil.heads._reducer import ReducerConfig, project
 
 
-class Config(Section):
+class Config(ReducerConfig):
     """Options of a recipe with `name: mixed_abmil`."""
 
     hidden: int | None = Field(
@@ -67,7 +67,7 @@ class Head(nn.Module):
         super().__init__()
         hidden = config.width(dim)
         self.reduce = nn.Sequential(
-            nn.Linear(dim, hidden, bias=False), nn.ReLU(), Dropout(config.dropout)
+            project(config, dim, hidden), nn.ReLU(), Dropout(config.dropout)
         )
         self.layers = nn.ModuleList(
             MixLayer(config.mix, hidden, config.mix_dropout) for _ in range(config.layers)

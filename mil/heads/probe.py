@@ -71,7 +71,7 @@ class Head(PoolsTiles):
         super().__init__()
         width = config.hidden or dim
         queries, row = config.sizes(width)
-        self.reduce = reducer(config.hidden, dim)
+        self.reduce = reducer(config, config.hidden, dim)
         if config.train_queries:
             self.queries = nn.Parameter(torch.empty(queries, width).normal_(std=QUERY_STD))
         else:

@@ -19,6 +19,7 @@ from mil.bags import Bags, HeadOutput, per_bag
 from mil.heads._mha import MhaConfig
 from mil.heads._nystrom import MIN_ATTENTION, NystromAttention, NystromFactors, attention_of_first
 from mil.heads._precision import Classifier
+from mil.heads._reducer import project
 from mil.kernels.dispatch import at_least_float32
 
 
@@ -48,7 +49,7 @@ class Head(nn.Module):
     def __init__(self, config: Config, dim: int, classes: int) -> None:
         super().__init__()
         hidden = config.width(dim)
-        self.reduce = nn.Sequential(nn.Linear(dim, hidden), nn.ReLU())
+        self.reduce = nn.Sequential(project(config, dim, hidden, bias=True), nn.ReLU())
         self.token = nn.Parameter(torch.randn(hidden))
         self.mix = NystromLayer(config, hidden)
         self.place = PositionEncoding(hidden)

@@ -73,6 +73,11 @@ def run(folder: Path, file: Path, *, tool: str, force: bool = False) -> HeadExpo
     published = _published_head(trained.recipe.name, tool, folder)
     # Through the model, which adds the defaults that the recipe leaves out.
     options = checked(head_module(published.head).Config, trained.recipe.options, str(folder))
+    if getattr(options, "project", "linear") != "linear":
+        raise ConfigError(
+            f"{folder}: reduces tiles by project: {options.project}, but {published.name} has a "
+            "linear layer there; export it with --onnx, or train with project: linear"
+        )
     for option, fixed in published.fixed_options.items():
         value = getattr(options, option)
         if value != fixed:

@@ -48,6 +48,14 @@ def predict(
         Path | None,
         typer.Option(help="Folder to keep the slides' bags in; default: they are not kept."),
     ] = None,
+    curve: Annotated[
+        bool,
+        typer.Option(
+            "--curve",
+            help="Write curve/SLIDE.csv too: the prediction after every share of the tiles, in "
+            "random order, and the share after which the call no longer changed.",
+        ),
+    ] = False,
     threads: Annotated[int, typer.Option(min=1, help="Number of CPU threads.")] = 1,
     device: Annotated[
         Literal["auto", "cpu", "cuda"],
@@ -79,6 +87,7 @@ def predict(
         heatmaps=not no_heatmap,
         keep_bags=keep_bags,
         scene=scene,
+        curve=curve,
         say=typer.echo,
     )
     # A script notices by the exit code; the other slides have their predictions all the

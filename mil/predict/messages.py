@@ -1,10 +1,12 @@
 """Messages about heads and slides: before reading, when done, and after a failure."""
 
 from collections.abc import Sequence
+from pathlib import Path
 
 import numpy as np
 
 from mil.io.bags.advice import remedy_of_one
+from mil.predict.curve import Curve
 from mil.predict.ensemble import Ensemble
 from mil.predict.slide import SlidePrediction
 from mil.predict.table import row_of
@@ -49,6 +51,39 @@ def done(prediction: SlidePrediction, ensemble: Ensemble) -> str:
         f"predict {slide}: ok, {value}{called}; "
         f"{prediction.tiles} tiles, {prediction.tiles_per_s:.0f} a second{note}"
     )
+
+
+def no_curve(trained: Trained) -> str:
+    """Why a head has no curve, and what to do."""
+    return (
+        f"head {trained.recipe.name} looks at all tiles of a slide together, and has no prediction "
+        "of a part of them on the way; leave --curve out, or give a head that takes tiles one by "
+        "one, such as abmil"
+    )
+
+
+def curve(slide: str, of_slide: Curve, file: Path) -> str:
+    """The line about the curve of a slide.
+
+    Args:
+        slide: Id of the slide.
+        of_slide: Its curve.
+        file: File that it was written to.
+    """
+    total = int(of_slide.tiles[0, -1])
+    settled = of_slide.settled
+    orders = len(of_slide.called)
+    if not settled:
+        return f"predict {slide}: prediction after every share of {total} tiles: {file}"
+    return (
+        f"predict {slide}: called {of_slide.called[0][-1] or 'nothing'} from "
+        f"{_percent(settled[0])} of the {total} tiles on, {100 * min(settled):.0f} to "
+        f"{_percent(max(settled))} in {orders} random orders: {file}"
+    )
+
+
+def _percent(share: float) -> str:
+    return f"{100 * share:.0f} %"
 
 
 def _advice(prediction: SlidePrediction) -> str:

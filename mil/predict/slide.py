@@ -20,6 +20,7 @@ from mil.io.bags import Bag, BagHeader, bag_of, write_bag
 from mil.io.scores import HeadScores
 from mil.io.slides import TileRequest
 from mil.io.tiles import Tiles, read_tiles
+from mil.predict.curve import Cells, Curve
 from mil.predict.ensemble import Ensemble
 from mil.predict.running import Running
 from mil.progress import progress
@@ -41,6 +42,7 @@ class SlidePrediction:
         predictions: Predictions of each head, in the order of the task's columns; empty
             unless the state is `ok`.
         tiles_per_s: Tiles read and embedded a second.
+        curve: Predictions after every share of the tiles, if asked for.
     """
 
     slide: str
@@ -49,6 +51,7 @@ class SlidePrediction:
     tiles: int = 0
     predictions: list[Float[np.ndarray, " columns"]] = field(default_factory=list)
     tiles_per_s: float = 0.0
+    curve: Curve | None = None
 
 
 @dataclass(frozen=True)
@@ -63,6 +66,7 @@ class PredictionSettings:
     heatmaps_dir: Path | None
     bags_dir: Path | None
     scene: str = ""
+    curve: bool = False
     say: Callable[[str], object] = ignore
 
 
@@ -76,6 +80,8 @@ class _EmbeddedSlide:
     # None where no features were kept: then `running` has the scores.
     features: Float[np.ndarray, "tiles dim"] | None
     running: Running | None
+    # None where no curve was asked for.
+    cells: Cells | None
 
 
 def predict(
@@ -155,6 +161,7 @@ def _predict(
         int(embedded.valid.sum()),
         [head.predictions for head in scores],
         tiles_per_s,
+        embedded.cells.curve(ensemble) if embedded.cells is not None else None,
     )
 
 
@@ -193,6 +200,7 @@ def _embed(
     dtype = settings.features.dtype
     max_corrupt = settings.features.max_corrupt
     running = Running(ensemble.models, count) if ensemble.streams else None
+    cells = Cells(ensemble.models, count) if settings.curve else None
     # Memory grows with the slide only where features are kept: 2 bytes a feature and
     # tile, 26 MB for 10 000 tiles of `efficientnet_lite0`.
     keeps_features = settings.bags_dir is not None or running is None
@@ -224,8 +232,13 @@ def _embed(
                 features[batch.rows][batch.readable] = rounded
             if running is not None:
                 running.add(rounded)
+            if cells is not None:
+                numbers = np.arange(batch.rows.start, batch.rows.stop)
+                cells.add(numbers[batch.readable], rounded)
             advance(len(batch.readable), running.estimate() if running else "")
-    return _EmbeddedSlide(*state_after_reading(valid, tried, max_corrupt), valid, features, running)
+    return _EmbeddedSlide(
+        *state_after_reading(valid, tried, max_corrupt), valid, features, running, cells
+    )
 
 
 def _bag(tiles: Tiles, embedded: _EmbeddedSlide, ensemble: Ensemble, runner: BatchedEncoder) -> Bag:

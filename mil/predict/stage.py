@@ -4,16 +4,18 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mil.config import Config, checked, config_path, read_yaml
-from mil.errors import DatasetError, FormatError, some
+from mil.errors import ConfigError, DatasetError, FormatError, some
 from mil.heatmap.attach import SCRIPT, write_script
 from mil.io.tables import id_of, read_csv, write_csv
 from mil.predict import messages
+from mil.predict.curve import rows_of, settled_cells
 from mil.predict.ensemble import Ensemble, load_ensemble, runner_of
 from mil.predict.slide import PredictionSettings, SlidePrediction, predict
-from mil.predict.table import row_of
+from mil.predict.table import Row, row_of
 from mil.statistics.text import calibration_note
 
 TABLE = "predictions.csv"
+CURVES = "curve"
 
 
 def run(
@@ -27,6 +29,7 @@ def run(
     heatmaps: bool,
     keep_bags: Path | None,
     scene: str = "",
+    curve: bool = False,
     say: Callable[[str], object],
 ) -> list[SlidePrediction]:
     """Predict new slides with a trained head, or with all heads of a folder.
@@ -39,8 +42,8 @@ def run(
         slides: Slide files; a slide's id is its file's name without the ending.
         folder: Folder of a head, or one that holds several of one recipe: predictions and
             attention are then their mean.
-        out: Folder for predictions.csv, written anew after each slide, and for the
-            pictures in `heatmap/`.
+        out: Folder for predictions.csv, written anew after each slide, for the pictures in
+            `heatmap/` and the curves in `curve/`.
         mpp: Pixel size of level 0 of all slides, micrometres; None: as each slide states.
         threads: Number of CPU threads.
         device: Device of the encoder: `cpu`, `cuda`, or `auto`.
@@ -48,14 +51,15 @@ def run(
         keep_bags: Folder for the slides' bags; None: bags are not kept.
         scene: Name or number of the image to read in files of several images; empty:
             the largest that is neither a label nor an overview.
+        curve: Whether to write the prediction after every share of the tiles to `curve/`.
         say: Function that is called with each line for the user.
 
     Returns:
         Predictions, or the state, of each slide.
 
     Raises:
-        MilError: the head, its encoder or the slides' names cannot be used; nothing is
-            written.
+        MilError: the head, its encoder or the slides' names cannot be used, or the head
+            has no curve; nothing is written.
     """
     names = _names(slides)
     # Before heads and encoder are loaded, so that the error comes at once.
@@ -63,6 +67,8 @@ def run(
     config_file = config_path("config.yaml")
     config = checked(Config, read_yaml(config_file), str(config_file))
     ensemble = load_ensemble(folder)
+    if curve and not ensemble.streams:
+        raise ConfigError(f"{folder}: {messages.no_curve(ensemble.trained)}")
     runner = runner_of(ensemble, folder, config.features, device)
     for line in _remarks(ensemble, config.features.dtype):
         say(line)
@@ -77,6 +83,7 @@ def run(
         heatmaps_dir=out / "heatmap" if heatmaps else None,
         bags_dir=keep_bags,
         scene=scene,
+        curve=curve,
         say=say,
     )
     if heatmaps:
@@ -92,9 +99,20 @@ def run(
         except FormatError as error:
             predictions[number] = SlidePrediction(name, "failed", str(error))
         # After each slide, so that an interrupted run keeps what it has.
-        write_csv(out / TABLE, [row_of(prediction, ensemble) for prediction in predictions])
+        write_csv(out / TABLE, [_row(prediction, ensemble, curve) for prediction in predictions])
         say(messages.done(predictions[number], ensemble))
+        of_slide = predictions[number].curve
+        if of_slide is not None:
+            file = out / CURVES / f"{name}.csv"
+            write_csv(file, rows_of(of_slide, ensemble.trained.task.columns))
+            say(messages.curve(name, of_slide, file))
     return predictions
+
+
+def _row(prediction: SlidePrediction, ensemble: Ensemble, curve: bool) -> Row:
+    """Row of a slide, with the columns of its curve if curves were asked for."""
+    row = row_of(prediction, ensemble)
+    return row | settled_cells(prediction.curve) if curve else row
 
 
 def _remarks(ensemble: Ensemble, dtype: str) -> Iterator[str]:

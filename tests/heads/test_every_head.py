@@ -31,6 +31,7 @@ SLOW_RECIPES = {
     "mixed_neighbourhood",
     "mixed_nystrom",
     "mixed_uniform",
+    "abmil_experts",
     "aem_camelyon16",
     "aem_camelyon17",
     "aem_lbc",
@@ -41,6 +42,12 @@ SLOW_RECIPES = {
 RECIPES = [
     pytest.param(path.stem, marks=[pytest.mark.slow] if path.stem in SLOW_RECIPES else [])
     for path in sorted(config_path("heads").glob("*.yaml"))
+]
+# Heads whose reducer is a mixture of experts must pass as well.
+WITH_EXPERTS = ("abmil", "acmil", "clam_sb", "mha", "mixed_abmil", "transmil", "mean")
+HEADS = [
+    *(pytest.param(name, {}, id=name) for name in head_names()),
+    *(pytest.param(name, {"project": "experts"}, id=f"{name}_experts") for name in WITH_EXPERTS),
 ]
 BAGS = join([torch.randn(n, 16, generator=torch.Generator().manual_seed(n)) for n in (4, 1, 5)])
 
@@ -62,31 +69,31 @@ def learn(head, bags, labels, weights):
             head.after_step()
 
 
-def head_of(name):
+def head_of(name, options):
     torch.manual_seed(0)
-    return build_head(name, {}, dim=16, classes=3).eval()
+    return build_head(name, options, dim=16, classes=3).eval()
 
 
-@pytest.mark.parametrize("name", head_names())
-def test_order_of_tiles_does_not_matter(name):
-    head = head_of(name)
+@pytest.mark.parametrize(("name", "options"), HEADS)
+def test_order_of_tiles_does_not_matter(name, options):
+    head = head_of(name, options)
     if getattr(head, "ordered", False):
         pytest.skip("this head reads tiles as a sequence")
     shuffled = Bags(BAGS.features[[3, 1, 0, 2, 4, 9, 8, 7, 6, 5]], BAGS.offsets)
     torch.testing.assert_close(head(BAGS).logits, head(shuffled).logits)
 
 
-@pytest.mark.parametrize("name", head_names())
-def test_a_bag_does_not_see_its_neighbours(name):
-    head = head_of(name)
+@pytest.mark.parametrize(("name", "options"), HEADS)
+def test_a_bag_does_not_see_its_neighbours(name, options):
+    head = head_of(name, options)
     alone = Bags(BAGS.features[5:], torch.tensor([0, 5]))
     torch.testing.assert_close(head(BAGS).logits[2:], head(alone).logits)
     torch.testing.assert_close(head(BAGS).scores[5:], head(alone).scores)
 
 
-@pytest.mark.parametrize("name", head_names())
-def test_attention_changes_the_answer(name):
-    head = head_of(name)
+@pytest.mark.parametrize(("name", "options"), HEADS)
+def test_attention_changes_the_answer(name, options):
+    head = head_of(name, options)
     if not hasattr(head, "attention"):
         pytest.skip("this head has no attention")
     before = head(BAGS).logits

@@ -28,9 +28,9 @@ STREAMING = (
 )
 
 
-def random_head(name: str):
+def random_head(name: str, **options):
     torch.manual_seed(3)
-    head = build_head(name, {}, dim=DIM, classes=CLASSES)
+    head = build_head(name, options, dim=DIM, classes=CLASSES)
     if isinstance(head, TwoStage):
         head.follow(head.first_stage().eval(), [join([torch.randn(9, DIM)]) for _ in range(4)])
     for parameter in head.parameters():  # attention that matters, heads that answer
@@ -39,6 +39,7 @@ def random_head(name: str):
 
 
 HEADS = {name: random_head(name) for name in STREAMING}
+HEADS["clam_sb with experts"] = random_head("clam_sb", project="experts")
 
 
 def test_these_stream_and_no_others():
@@ -56,7 +57,7 @@ def test_these_stream_and_no_others():
     data=st.data(),
 )
 def test_parts_merge_to_the_whole_bag(cuts, order, data):
-    head = HEADS[data.draw(st.sampled_from(STREAMING))]
+    head = HEADS[data.draw(st.sampled_from(sorted(HEADS)))]
     features = torch.randn(200, DIM, generator=torch.Generator().manual_seed(len(cuts))) * 2
     bags = join([features])
     whole = head(bags)
@@ -74,7 +75,7 @@ def test_parts_merge_to_the_whole_bag(cuts, order, data):
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("name", STREAMING)
+@pytest.mark.parametrize("name", sorted(HEADS))
 def test_hundreds_of_single_tiles_do_not_add_up_errors(name):
     features = torch.randn(500, DIM, generator=torch.Generator().manual_seed(1)) * 3
     part = None
@@ -103,7 +104,7 @@ def test_scores_far_apart_do_not_overflow():
 
 
 @torch.inference_mode()
-@pytest.mark.parametrize("name", STREAMING)
+@pytest.mark.parametrize("name", sorted(HEADS))
 def test_what_is_kept_does_not_grow(name):
     def kept(tiles: int) -> int:
         return sum(tensor.nbytes for tensor in HEADS[name].part(torch.randn(tiles, DIM))[0])

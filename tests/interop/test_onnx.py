@@ -10,7 +10,7 @@ from mil.bags import join
 from mil.config import Recipe
 from mil.errors import ConfigError
 from mil.heads import TwoStage, build_head, head_names
-from mil.interop import export_onnx
+from mil.interop import export_head, export_onnx
 from mil.interop.export_onnx import heads_that_pool, metadata
 from mil.statistics.scaling import Calibration
 from mil.tasks import Classification, Ordinal, SurvivalDiscrete
@@ -28,9 +28,13 @@ WHITENED = {"keep_within": 9, "restarts": 2, "whiten": 5}
 CALIBRATION = Calibration(temperature=1.7, intercepts=[0.1, -0.3, 0.2])
 
 
-def head_of(name, dim, seed, outputs=3):
+def options_of(name):
+    return {"hidden": 8} if name != "mha" else {}
+
+
+def head_of(name, dim, seed, outputs=3, **options):
     torch.manual_seed(seed)
-    head = build_head(name, {"hidden": 8} if name != "mha" else {}, dim=dim, classes=outputs)
+    head = build_head(name, options_of(name) | options, dim=dim, classes=outputs)
     if isinstance(head, TwoStage):
         head.follow(head.first_stage().eval(), [join([torch.randn(5, dim)])])
     for parameter in head.parameters():
@@ -38,16 +42,16 @@ def head_of(name, dim, seed, outputs=3):
     return head.eval()
 
 
-def folder_of(folder, name, *, task=THREE, members=1, calibration=CALIBRATION):
+def folder_of(folder, name, *, task=THREE, members=1, calibration=CALIBRATION, **options):
     """The folder of a head, of one member on plain features or of several on whitened ones."""
     train = WHITENED if members > 1 else {}
     recipe = Recipe(
         name=name,
-        options={"hidden": 8} if name != "mha" else {},
+        options=options_of(name) | options,
         losses={"cross_entropy": 1},
         train=train,
     )
-    head = head_of(name, DIM, 0, task.outputs)
+    head = head_of(name, DIM, 0, task.outputs, **options)
     records = []
     if members > 1:
         whitenings = []
@@ -106,6 +110,20 @@ def test_onnx_runtime_computes_what_mil_computes(tmp_path, name, members):
     export_onnx.run(folder, tmp_path / "head.onnx")
     for tiles in (1, 7, 5000):
         assert_same_as_mil(tmp_path / "head.onnx", folder, tiles)
+
+
+@pytest.mark.slow
+def test_experts_are_exported_too(tmp_path):
+    folder = folder_of(tmp_path / "head", "abmil", project="experts", experts=3)
+    export_onnx.run(folder, tmp_path / "head.onnx")
+    assert_same_as_mil(tmp_path / "head.onnx", folder, 9)
+
+
+def test_a_published_class_has_no_place_for_experts(tmp_path):
+    folder = folder_of(tmp_path / "head", "abmil", project="experts")
+    with one_line(ConfigError, "ABMIL has a linear layer there; export it with --onnx"):
+        export_head.run(folder, tmp_path / "c.pth", tool="acmil")
+    assert not (tmp_path / "c.pth").exists()
 
 
 @pytest.mark.slow

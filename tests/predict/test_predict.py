@@ -8,14 +8,16 @@ from typer.testing import CliRunner
 from mil.cli import app
 from mil.config import FeaturesConfig, TileConfig, load_encoder
 from mil.encoders.runner import BatchedEncoder
-from mil.errors import DatasetError
+from mil.errors import ConfigError, DatasetError
 from mil.features import stage as features_stage
 from mil.io.bags import read_bag
 from mil.io.tables import read_csv
 from mil.predict import slide, stage
+from mil.predict.curve import SETTLED
 from mil.predict.running import Running
 from mil.tile import stage as tile_stage
 from mil.trained import Calibration, apply, load_trained
+from tests.messages import one_line
 from tests.scored import heatmap
 from tests.synthetic import glass, spoil_tile, tissue_slide, write_slide
 
@@ -310,3 +312,31 @@ def test_a_pattern_that_no_file_matches_is_told_as_such(tmp_path, monkeypatch, p
     monkeypatch.chdir(tmp_path)
     done = CliRunner().invoke(app, ["predict", pattern, "--head", "heads", "--out", "out"])
     assert str(done.exception) == f"{pattern}: no file matches this pattern; look at the folder"
+
+
+def test_a_head_that_looks_at_all_tiles_has_no_curve(place, make_head):
+    make_head(head="transmil")
+    with one_line(ConfigError, "head transmil looks at all tiles of a slide together, and has no"):
+        predict(place, curve=True)
+    assert not (place / "out").exists()
+
+
+@pytest.mark.slow
+def test_a_curve_ends_at_the_prediction_and_changes_nothing_else(place, make_head):
+    for seed in (1, 2):
+        make_head(f"heads/seed{seed}_fold0of1", seed=seed)
+    slides = ["a.tif", "empty.tif"]
+    write_slide(place / "empty.tif", glass((1024, 768)), 0.25)
+    before, _ = predict(place, slides, heatmaps=False)
+    rows, said = predict(place, slides, out="curved", heatmaps=False, curve=True)
+    curve = read_csv(place / "curved" / "curve" / "a.csv")
+    assert [row["tiles"] for row in curve][-1] == rows["a"]["tiles"] == "48"
+    assert len(curve) == 20
+    assert float(curve[-1]["p_tumour"]) == pytest.approx(float(rows["a"]["p_tumour"]), rel=1e-5)
+    assert curve[-1]["called"] == rows["a"]["called"]
+    assert sum("in 10 random orders" in line for line in said) == 1
+    settled = {name: rows["a"].pop(name) for name in SETTLED}
+    assert float(settled["settled_low"]) <= float(settled["settled"]) <= 1
+    assert {rows["empty"].pop(name) for name in SETTLED} == {""}
+    assert rows == before
+    assert not (place / "curved" / "curve" / "empty.csv").exists()
