@@ -83,15 +83,15 @@ def _queries_grad_kernel(
             o_j = start + tl.arange(0, BLOCK_J)
             m_j = o_j < last_key
             b_k = head_rows(keys, o_j, m_j, key_heads, key_head, width, WIDTH)
-            b_s = tl.dot(b_q, tl.trans(b_k), input_precision="tf32x3") * scale
+            b_s = tl.dot(b_q, tl.trans(b_k), input_precision="ieee") * scale
             if key_bias is not None:
                 p_bias = key_bias + o_j * key_heads + key_head
                 b_s += tl.load(p_bias, mask=m_j, other=0.0)[None, :]
             b_p = tl.where(m_j[None, :], tl.exp(b_s - b_lse[:, None]), 0.0)
             b_v = head_rows(values, o_j, m_j, key_heads, key_head, width, WIDTH)
-            b_dp = tl.dot(b_do, tl.trans(b_v), input_precision="tf32x3")
+            b_dp = tl.dot(b_do, tl.trans(b_v), input_precision="ieee")
             b_ds = b_p * (b_dp - b_delta[:, None])
-            b_dq = tl.dot(b_ds.to(b_k.dtype), b_k, b_dq, input_precision="tf32x3")
+            b_dq = tl.dot(b_ds.to(b_k.dtype), b_k, b_dq, input_precision="ieee")
         o_row = part * num_queries + o_i
         store_head_rows(d_queries, b_dq * scale, o_row, m_i, heads, head, width, WIDTH)
 
@@ -156,12 +156,12 @@ def _keys_grad_kernel(
                 b_lse = tl.load(lse + o_i * heads + head, mask=m_i, other=float("inf"))
                 b_delta = tl.load(delta + o_i * heads + head, mask=m_i, other=0.0)
                 # [BLOCK_J, BLOCK_I]
-                b_s = tl.dot(b_k, tl.trans(b_q), input_precision="tf32x3") * scale
+                b_s = tl.dot(b_k, tl.trans(b_q), input_precision="ieee") * scale
                 b_p = tl.exp(b_s + b_bias[:, None] - b_lse[None, :])
-                b_dv = tl.dot(b_p.to(b_do.dtype), b_do, b_dv, input_precision="tf32x3")
-                b_dp = tl.dot(b_v, tl.trans(b_do), input_precision="tf32x3")
+                b_dv = tl.dot(b_p.to(b_do.dtype), b_do, b_dv, input_precision="ieee")
+                b_dp = tl.dot(b_v, tl.trans(b_do), input_precision="ieee")
                 b_ds = b_p * (b_dp - b_delta[None, :])
-                b_dk = tl.dot(b_ds.to(b_q.dtype), b_q, b_dk, input_precision="tf32x3")
+                b_dk = tl.dot(b_ds.to(b_q.dtype), b_q, b_dk, input_precision="ieee")
                 b_db += tl.sum(b_ds, 1)
         o_row = part * num_keys + o_j
         store_head_rows(d_keys, b_dk * scale, o_row, m_j, key_heads, key_head, width, WIDTH)

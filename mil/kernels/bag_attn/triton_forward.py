@@ -98,7 +98,7 @@ def _forward_kernel(
             o_j = start + tl.arange(0, BLOCK_J)
             m_j = o_j < last_key
             b_k = head_rows(keys, o_j, m_j, key_heads, key_head, width, WIDTH)
-            b_s = tl.dot(b_q, tl.trans(b_k), input_precision="tf32x3") * scale
+            b_s = tl.dot(b_q, tl.trans(b_k), input_precision="ieee") * scale
             if key_bias is not None:
                 p_bias = key_bias + o_j * key_heads + key_head
                 b_s += tl.load(p_bias, mask=m_j, other=0.0)[None, :]
@@ -109,7 +109,7 @@ def _forward_kernel(
             b_l = b_l * b_rescale + tl.sum(b_p, 1)
             b_v = head_rows(values, o_j, m_j, key_heads, key_head, width, WIDTH)
             b_acc = b_acc * b_rescale[:, None]
-            b_acc = tl.dot(b_p.to(b_v.dtype), b_v, b_acc, input_precision="tf32x3")
+            b_acc = tl.dot(b_p.to(b_v.dtype), b_v, b_acc, input_precision="ieee")
             b_m = new_m
         b_l = tl.where(b_l > 0, b_l, 1.0)  # without keys o is 0, and lse is m, -inf
         b_o = b_acc / b_l[:, None]
