@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from mil.kernels.window_attn import window_attn
+from mil.kernels.window_attn import function, window_attn
 
 
 def make(rows, window, query_heads, key_heads, dtype=torch.float64):
@@ -35,7 +35,8 @@ def everything(numbers, neighbours, backend):
 @pytest.mark.parametrize(
     "case", [(1, 1, 1, 1), (6, 9, 4, 4), (11, 9, 4, 2), (20, 3, 3, 1)], ids=str
 )
-def test_tiled_values_and_gradients_are_those_of_the_reference(case):
+def test_tiled_values_and_gradients_are_those_of_the_reference(case, monkeypatch):
+    monkeypatch.setattr(function, "CHUNK_ROWS", 8)
     numbers, neighbours = make(*case)
     exact = everything(numbers, neighbours, "reference")
     tiled = everything([number.float() for number in numbers], neighbours, "cpu")
