@@ -7,7 +7,7 @@ from typing import Any, Literal, NamedTuple
 
 import torch
 from pydantic import TypeAdapter
-from torch import Tensor
+from torch import Tensor, nn
 
 from mil.bench.kernels_step import milliseconds, with_memory
 from mil.bench.measure import limit_memory
@@ -18,6 +18,7 @@ from mil.kernels.bag_attn import bag_attn
 from mil.kernels.dispatch import reference_alone
 from mil.memory import keep_freed_memory
 
+WARMED_TILES = 64
 # Tiles whose rows are compared with those of full attention.
 COMPARED = 512
 LEAST_SECONDS = 0.3
@@ -90,9 +91,19 @@ def _figures(job: Job, device: torch.device) -> MixFigures:
         wanted = [*learned, *mixer.parameters()]
         return torch.autograd.grad(mixed, wanted, upstream, allow_unused=True)
 
+    # Libraries are loaded by their first call.
+    _warm_up(mixer, device)
     memory_mb, _ = with_memory(both, device)
     distance, support = compared(forward(), rows, places)
     return MixFigures((_ms(forward, device), _ms(both, device)), memory_mb, distance, support)
+
+
+def _warm_up(mixer: nn.Module, device: torch.device) -> None:
+    rows, places = made_bag(WARMED_TILES, device)
+    for row in rows[:3]:
+        row.requires_grad_()
+    mixer(rows, places).sum().backward()
+    mixer.zero_grad()
 
 
 def _form(backend: Backend) -> AbstractContextManager[None]:

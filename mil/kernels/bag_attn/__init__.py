@@ -3,16 +3,11 @@
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
-from torch.nn import functional
 
 from mil.kernels.bag_attn.function import CpuBagAttn, TritonBagAttn
 from mil.kernels.bag_attn.reference import bag_attn_reference
 from mil.kernels.dispatch import Backend, choose_backend
-
-# Widest head in Triton, and what widths are padded to a multiple of there: rows then begin at
-# aligned addresses.
-MAX_WIDTH = 256
-WIDTH_MULTIPLE = 16
+from mil.kernels.heads import MAX_WIDTH, alike, widest
 
 
 def bag_attn(
@@ -39,7 +34,7 @@ def bag_attn(
         key_offsets: The same of keys and values. A segment without keys gives rows of zeros
             and a log-sum-exp of minus infinity.
         key_bias: Added to the scores of a key; None: nothing.
-        backend: See `mil.kernels.dispatch.choose_backend`. Heads wider than 256 have no
+        backend: See `mil.kernels.dispatch.choose_backend`. Heads wider than 128 have no
             Triton form: on a GPU the tiled one runs.
 
     Returns:
@@ -48,14 +43,14 @@ def bag_attn(
 
     Raises:
         ValueError: The query heads are no multiple of the key heads, the segments differ in
-            number, or `backend` is "triton" and the heads are wider than 256.
+            number, or `backend` is "triton" and the heads are wider than 128.
     """
     _check(queries, keys, query_offsets, key_offsets)
     chosen = choose_backend(backend, queries, keys, values)
-    widest = max(queries.shape[2], values.shape[2])
-    if chosen == "triton" and widest > MAX_WIDTH:
+    width = widest(queries, values)
+    if chosen == "triton" and width > MAX_WIDTH:
         if backend == "triton":
-            raise ValueError(f"heads of {widest} columns: bag_attn in Triton takes {MAX_WIDTH}")
+            raise ValueError(f"heads of {width} columns: bag_attn in Triton takes {MAX_WIDTH}")
         chosen = "cpu"
     if chosen == "triton":
         return _by_triton(queries, keys, values, query_offsets, key_offsets, key_bias)
@@ -74,23 +69,13 @@ def _by_triton(
     key_bias: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
     """Rows of one type and width, as the kernels take them."""
-    width = max(queries.shape[2], values.shape[2])
-    width += -width % WIDTH_MULTIPLE
-    # Under autocast a normalised tile is wider than its projection.
-    dtype = torch.promote_types(torch.promote_types(queries.dtype, keys.dtype), values.dtype)
-    given = [_padded(tensor.to(dtype), width) for tensor in (queries, keys, values)]
+    given = alike(queries, keys, values)
     bias = None if key_bias is None else key_bias.float()
     scale = queries.shape[2] ** -0.5
     # Triton launches on the current device, which need not be the tensors'.
     with torch.cuda.device_of(queries):
         rows, lse = TritonBagAttn.apply(*given, query_offsets, key_offsets, bias, scale)
     return rows[..., : values.shape[2]].to(values.dtype), lse
-
-
-def _padded(rows: Tensor, width: int) -> Tensor:
-    # Without a condition, nothing added is a copy.
-    missing = width - rows.shape[2]
-    return functional.pad(rows, (0, missing)) if missing else rows
 
 
 def merge(

@@ -15,16 +15,14 @@ from torch import Tensor
 
 from mil.kernels.bag_attn.triton_forward import (
     DTYPES,
-    head_rows,
     of_widths,
     padded,
     part_rows,
     parts_for,
-    store_head_rows,
 )
 from mil.kernels.compile import Variant
 from mil.kernels.segments import split_bags
-from mil.kernels.triton_helpers import segment_rows
+from mil.kernels.triton_helpers import head_rows, segment_rows, store_head_rows
 from mil.kernels.tuning import tuned
 
 
@@ -182,13 +180,18 @@ class Gradients(NamedTuple):
 def config(dtype: torch.dtype, width: int) -> dict[str, int]:
     """Blocks, warps and stages of both kernels; not tuned on a GPU yet."""
     columns = padded(width)
-    wide = columns > 64
-    rows = 32 if wide or dtype == torch.float32 else 64
+    if dtype == torch.float32:
+        return {
+            "BLOCK_I": 32,
+            "BLOCK_J": 32,
+            "num_warps": 8 if columns > 32 else 4,
+            "num_stages": 1 if columns > 64 else 2,
+        }
     return {
-        "BLOCK_I": 32 if columns > 128 and dtype == torch.float32 else rows,
-        "BLOCK_J": rows,
-        "num_warps": 8 if wide else 4,
-        "num_stages": 1 if columns > 128 else 2,
+        "BLOCK_I": 64 if columns <= 32 else 32,
+        "BLOCK_J": 64 if columns <= 64 else 32,
+        "num_warps": 8 if columns > 32 else 4,
+        "num_stages": 2,
     }
 
 

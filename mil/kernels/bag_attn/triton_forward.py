@@ -14,7 +14,7 @@ from torch import Tensor
 
 from mil.kernels.compile import Constant, Variant
 from mil.kernels.segments import split_bags
-from mil.kernels.triton_helpers import segment_rows
+from mil.kernels.triton_helpers import head_rows, segment_rows, store_head_rows
 from mil.kernels.tuning import tuned
 
 # Programs that occupy a large GPU; with fewer, the rows that they walk over are split.
@@ -22,24 +22,6 @@ MAX_PROGRAMS = 1024
 # Least rows of a part, if all were one segment's.
 MIN_ROWS = 1024
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
-
-
-@triton.jit
-def head_rows(values, o_row, m_row, heads, head, width, WIDTH: tl.constexpr):
-    """``values[row, head]`` of several rows, [rows, WIDTH]; 0 where masked."""
-    o_w = tl.arange(0, WIDTH)
-    m_rw = m_row[:, None] & (o_w < width)[None, :]
-    p_rw = values + (o_row * heads + head)[:, None] * width + o_w[None, :]
-    return tl.load(p_rw, mask=m_rw, other=0.0)
-
-
-@triton.jit
-def store_head_rows(values, b_row, o_row, m_row, heads, head, width, WIDTH: tl.constexpr):
-    """``values[row, head] = b_row`` of several rows."""
-    o_w = tl.arange(0, WIDTH)
-    m_rw = m_row[:, None] & (o_w < width)[None, :]
-    p_rw = values + (o_row * heads + head)[:, None] * width + o_w[None, :]
-    tl.store(p_rw, b_row.to(values.dtype.element_ty), mask=m_rw)
 
 
 @triton.jit
@@ -126,12 +108,20 @@ def padded(width: int) -> int:
 def config(dtype: torch.dtype, width: int) -> dict[str, int]:
     """Blocks, warps and stages; not tuned on a GPU yet."""
     columns = padded(width)
-    wide = columns > 128 or (columns > 64 and dtype == torch.float32)
+    if dtype == torch.float32:
+        rows = 32 if columns <= 64 else 16
+        return {
+            "BLOCK_I": 32,
+            "BLOCK_J": rows,
+            "num_warps": 8 if columns > 32 else 4,
+            "num_stages": 2,
+        }
+    wide = columns > 64
     return {
         "BLOCK_I": 64,
-        "BLOCK_J": 32 if wide or dtype == torch.float32 else 64,
+        "BLOCK_J": 64,
         "num_warps": 8 if wide else 4,
-        "num_stages": 2 if wide or dtype == torch.float32 else 3,
+        "num_stages": 2 if wide else 3,
     }
 
 
@@ -220,7 +210,7 @@ def of_widths() -> Iterator[tuple[str, dict[str, str], dict[str, Constant], str,
     types |= dict.fromkeys(offsets, "*i64")
     numbers = ("segments", "num_queries", "num_keys", "heads", "key_heads", "parts")
     types |= dict.fromkeys(numbers, "i32") | {"width": "i32:16", "scale": "fp32"}
-    all_widths = (16, 32, 64, 128, 256)
+    all_widths = (16, 32, 64, 128)
     # Half precision of either kind compiles alike.
     for name, widths in (("fp32", all_widths), ("bf16", all_widths), ("fp16", (64,))):
         rows = ("queries", "keys", "values", "out", "d_rows")

@@ -1,6 +1,6 @@
-"""Attention within a window as an autograd function, one place of the window at a time.
+"""Attention within a window as autograd functions: tiled in plain torch, and by Triton.
 
-A chunk of the rows at a time, so that what they take fits a cache. Scores are computed
+Tiled, a chunk of the rows and a place of the window at a time fits a cache. Scores are computed
 again for the gradient: what is kept does not grow with the window.
 """
 
@@ -136,3 +136,39 @@ def _scores(q: Tensor, k: Tensor, place: Tensor, bias: Tensor) -> Tensor:
 def _exp_of_difference(value: Tensor, largest: Tensor) -> Tensor:
     """``exp(value - largest)``; 0 where both are minus infinity."""
     return (value - largest).nan_to_num(nan=-torch.inf).exp()
+
+
+class TritonWindowAttn(Function):
+    """By Triton; see `mil.kernels.window_attn.window_attn`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        neighbours: Tensor,
+        bias: Tensor,
+        scale: float,
+    ) -> Tensor:
+        """Averaged rows."""
+        # Imported here and below: Triton exists on Linux alone.
+        from mil.kernels.window_attn.triton import Given, window_attn_forward
+
+        inputs = (queries, keys, values, neighbours, bias)
+        given = Given(*(tensor.contiguous() for tensor in inputs))
+        out, lse = window_attn_forward(given, scale)
+        ctx.scale = scale
+        ctx.save_for_backward(*given, out, lse)
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of queries, keys, values and biases."""
+        from mil.kernels.window_attn.triton import Given, window_attn_backward
+
+        *given, out, lse = ctx.saved_tensors
+        d_out = grads[0].contiguous()
+        *of_rows, d_bias = window_attn_backward(Given(*given), out, lse, ctx.scale, d_out)
+        return (*of_rows, None, d_bias, None)
