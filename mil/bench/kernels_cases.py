@@ -155,6 +155,13 @@ def _bag_attn_agents(case: Case, backward: bool) -> Work:
     return _attention(case, 2 * case.tiles * AGENTS, case.tiles, backward)
 
 
+def _window_attn(case: Case, backward: bool) -> Work:
+    """Every tile to its neighbours; the places of a window are read once a pass."""
+    work = _attention(case, case.tiles * NEIGHBOURS, case.tiles, backward)
+    places = case.tiles * NEIGHBOURS * INDEX
+    return work._replace(moved=work.moved + (2 if backward else 1) * places)
+
+
 def _attention(case: Case, pairs: int, rows: int, backward: bool) -> Work:
     heads, width = case.mix_heads
     columns = heads * width
@@ -175,6 +182,7 @@ WORK: dict[str, Callable[[Case, bool], Work]] = {
     "topk_mask": _topk_mask,
     "bag_attn": _bag_attn,
     "bag_attn_agents": _bag_attn_agents,
+    "window_attn": _window_attn,
 }
 OPERATIONS = tuple(WORK)
-WITHOUT_BRANCHES = ("neighbour_attn", "bag_attn", "bag_attn_agents")
+WITHOUT_BRANCHES = ("neighbour_attn", "bag_attn", "bag_attn_agents", "window_attn")

@@ -16,6 +16,7 @@ from mil.kernels.gated_attn_pool import TrunkWeights, gated_attn_pool
 from mil.kernels.gated_scores import GateWeights, gated_scores
 from mil.kernels.neighbour_attn import neighbour_attn
 from mil.kernels.topk_mask import topk_mask
+from mil.kernels.window_attn import window_attn
 
 SEED = 1
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -146,6 +147,26 @@ def _runs(case: Case, device: torch.device) -> Inputs:
     return {**rows, "key_bias": bias, "ends": torch.tensor(case.runs(), device=device)}
 
 
+def _windows(case: Case, device: torch.device) -> Inputs:
+    """Projected tiles of a square grid, each with the eight around it and itself."""
+    rng = _generator(device)
+    heads, width = case.mix_heads
+    rows = {
+        name: _normal(rng, (case.tiles, heads, width), DTYPES[case.dtype])
+        for name in ("queries", "keys", "values")
+    }
+    offsets = _offsets(case, device)
+    tiles = torch.arange(case.tiles, device=device)
+    bag = torch.searchsorted(offsets[1:], tiles, right=True)
+    first, last = offsets[bag], offsets[bag + 1]
+    across = (last - first).double().sqrt().long()
+    steps = torch.arange(-1, 2, device=device)
+    down, right = torch.meshgrid(steps, steps, indexing="ij")
+    shifted = tiles + down.flatten()[:, None] * across + right.flatten()[:, None]
+    neighbours = shifted.masked_fill((shifted < first) | (shifted >= last), -1)
+    return {**rows, "neighbours": neighbours, "bias": _normal(rng, (len(neighbours), heads))}
+
+
 def _agents(case: Case, device: torch.device) -> Inputs:
     """Projected tiles, two query heads to a key head where there are several, and agents."""
     rng = _generator(device)
@@ -203,6 +224,11 @@ def _call_neighbour_attn(inputs: Inputs, backend: Backend) -> Results:
 def _call_bag_attn(inputs: Inputs, backend: Backend) -> Results:
     names = ("queries", "keys", "values", "ends", "ends", "key_bias")
     return bag_attn(*(inputs[name] for name in names), backend=backend)
+
+
+def _call_window_attn(inputs: Inputs, backend: Backend) -> Results:
+    names = ("queries", "keys", "values", "neighbours", "bias")
+    return (window_attn(*(inputs[name] for name in names), backend=backend),)
 
 
 def _call_agents(inputs: Inputs, backend: Backend) -> Results:
@@ -269,4 +295,5 @@ OPERATION = {
     "bag_attn_agents": Operation(
         _agents, _call_agents, ("agents", "queries", "keys", "values"), checked_tiles=5000
     ),
+    "window_attn": Operation(_windows, _call_window_attn, ("queries", "keys", "values", "bias")),
 }

@@ -51,6 +51,8 @@ def test_bags_are_unequal_and_hold_all_tiles():
         ("bag_attn", (6400 + 400, 4 * 8 * 3946), (19_200 + 800, 14 * 8 * 3946)),
         # 49 agents of each bag to its tiles and back: 9800 pairs
         ("bag_attn_agents", (6400 + 400, 4 * 8 * 9800), (19_200 + 800, 14 * 8 * 9800)),
+        # 900 pairs, and as many numbers of tiles
+        ("window_attn", (6800 + 7200, 4 * 8 * 900), (20_000 + 14_400, 14 * 8 * 900)),
     ],
 )
 def test_least_bytes_and_operations(operation, forward, both):

@@ -108,18 +108,17 @@ def padded(width: int) -> int:
 def config(dtype: torch.dtype, width: int) -> dict[str, int]:
     """Blocks, warps and stages; not tuned on a GPU yet."""
     columns = padded(width)
+    wide = columns > 64
     if dtype == torch.float32:
-        rows = 32 if columns <= 64 else 16
         return {
             "BLOCK_I": 32,
-            "BLOCK_J": rows,
+            "BLOCK_J": 16 if wide else 32,
             "num_warps": 8 if columns > 32 else 4,
-            "num_stages": 2,
+            "num_stages": 1 if wide else 2,
         }
-    wide = columns > 64
     return {
         "BLOCK_I": 64,
-        "BLOCK_J": 64,
+        "BLOCK_J": 32 if wide else 64,
         "num_warps": 8 if wide else 4,
         "num_stages": 2 if wide else 3,
     }
