@@ -48,6 +48,8 @@ PACKAGES = {
         "mil.kernels.gated_scores",
         "mil.kernels.gated_attn_pool",
         "mil.kernels.neighbour_attn",
+        "mil.kernels.bag_attn",
+        "mil.kernels.window_attn",
         "mil.kernels.topk_mask",
     ),
     "errors": ("mil.errors",),

@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from mil.bench.gpu.commands import bench_gpu
+from mil.bench.mix_commands import bench_mix
 from mil.bench.start_commands import bench_pipeline, bench_start
 from mil.config import DEFAULT_ENCODER
 
@@ -13,6 +14,7 @@ bench_app = typer.Typer(help="Measure throughput on this machine.", no_args_is_h
 bench_app.command("start")(bench_start)
 bench_app.command("pipeline")(bench_pipeline)
 bench_app.command("gpu")(bench_gpu)
+bench_app.command("mix")(bench_mix)
 
 # Options that several benchmarks share.
 Threads = Annotated[int, typer.Option(min=1, help="Number of CPU threads.")]

@@ -7,7 +7,7 @@ from collections.abc import Iterable, Iterator, Mapping, Sequence
 from itertools import product
 from typing import Any, Literal, NamedTuple
 
-from mil.bench.kernels_cases import BYTES, HEADS, OPERATIONS, Case, work
+from mil.bench.kernels_cases import BYTES, HEADS, OPERATIONS, WITHOUT_BRANCHES, Case, work
 from mil.bench.kernels_results import Job, Measurement, Rates, Request
 from mil.bench.results_table import BenchmarkTable, Row
 from mil.device import choose_device
@@ -116,7 +116,7 @@ def chosen_device(name: str, backend: Backend) -> Literal["cpu", "cuda"]:
 def cases_of(operations: Sequence[str], sizes: KernelSizes) -> Iterator[Case]:
     """Every combination of sizes that differs for an operation.
 
-    Attention over neighbours has no branches, masking of scores no features.
+    Attention among tiles has no branches, masking of scores no features.
 
     Raises:
         ConfigError: an operation or type is unknown, or a size does not fit.
@@ -132,7 +132,7 @@ def cases_of(operations: Sequence[str], sizes: KernelSizes) -> Iterator[Case]:
     if odd:
         raise ConfigError(f"--dim {odd[0]}: not a multiple of {HEADS}, the heads of neighbour_attn")
     for operation in operations or OPERATIONS:
-        own_branches = [1] if operation == "neighbour_attn" else branches
+        own_branches = [1] if operation in WITHOUT_BRANCHES else branches
         own_dims = dims
         own_dtypes = dtypes
         if operation == "topk_mask":

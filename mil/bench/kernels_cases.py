@@ -6,7 +6,7 @@ gates that a kernel computes again for the gradient are not counted.
 """
 
 from collections.abc import Callable
-from itertools import accumulate
+from itertools import accumulate, pairwise
 from typing import NamedTuple
 
 BYTES = {"fp32": 4, "bf16": 2, "fp16": 2}
@@ -15,6 +15,9 @@ INDEX = 8  # bytes of an int64
 ATTENTION = 128  # width of the gates, the heads' default
 HEADS = 4  # heads of attention over neighbours
 NEIGHBOURS = 9  # edges into a tile: from the 8 around it, and from itself
+MIX_WIDTH = 64  # columns of a head of the operations that mix tiles
+RUN = 256  # tiles of a run whose tiles attend to each other
+AGENTS = 49  # rows of a bag that gather from its tiles, and are asked by them
 # STKIM: number of the highest scores, and the share of them that is masked.
 TOP = 10
 SHARE = 0.6
@@ -35,6 +38,18 @@ class Case(NamedTuple):
     def hidden(self) -> int:
         """Width after the reducer: half of the features, as in the heads."""
         return min(self.dim // 2, MAX_HIDDEN)
+
+    @property
+    def mix_heads(self) -> tuple[int, int]:
+        """Number and width of the heads of the operations that mix tiles."""
+        heads = max(1, self.dim // MIX_WIDTH)
+        return heads, self.dim // heads
+
+    def runs(self) -> list[int]:
+        """Offsets of runs of at most `RUN` tiles, none of which crosses bags."""
+        ends = self.offsets()
+        firsts = [first for start, end in pairwise(ends) for first in range(start, end, RUN)]
+        return [*firsts, self.tiles]
 
     def offsets(self) -> list[int]:
         """Offsets of bags of unequal length: bag b has b + 1 parts of the tiles, at least one."""
@@ -124,6 +139,40 @@ def _topk_mask(case: Case, backward: bool) -> Work:
     return Work((4 if backward else 2) * scores, 0)
 
 
+def _bag_attn(case: Case, backward: bool) -> Work:
+    """Products of queries and keys, and of the map and the values; five backward.
+
+    Rows count once; backward reads queries, keys, values, results and their gradient, and
+    writes three gradients.
+    """
+    pairs = sum((end - start) ** 2 for start, end in pairwise(case.runs()))
+    return _attention(case, pairs, case.tiles, backward)
+
+
+def _bag_attn_agents(case: Case, backward: bool) -> Work:
+    """Every agent of a bag to its tiles, and every tile to the agents."""
+    # The rows of the agents are few.
+    return _attention(case, 2 * case.tiles * AGENTS, case.tiles, backward)
+
+
+def _window_attn(case: Case, backward: bool) -> Work:
+    """Every tile to its neighbours; the places of a window are read once a pass."""
+    work = _attention(case, case.tiles * NEIGHBOURS, case.tiles, backward)
+    places = case.tiles * NEIGHBOURS * INDEX
+    return work._replace(moved=work.moved + (2 if backward else 1) * places)
+
+
+def _attention(case: Case, pairs: int, rows: int, backward: bool) -> Work:
+    heads, width = case.mix_heads
+    columns = heads * width
+    row_bytes = rows * columns * BYTES[case.dtype]
+    product = 2 * pairs * columns
+    logs = rows * heads * FLOAT32
+    if not backward:
+        return Work(4 * row_bytes + logs, 2 * product)
+    return Work(12 * row_bytes + 2 * logs, 7 * product)
+
+
 WORK: dict[str, Callable[[Case, bool], Work]] = {
     "attn_pool": _attn_pool,
     "attn_pool_stats": _attn_pool,
@@ -131,5 +180,9 @@ WORK: dict[str, Callable[[Case, bool], Work]] = {
     "gated_attn_pool": _gated_attn_pool,
     "neighbour_attn": _neighbour_attn,
     "topk_mask": _topk_mask,
+    "bag_attn": _bag_attn,
+    "bag_attn_agents": _bag_attn_agents,
+    "window_attn": _window_attn,
 }
 OPERATIONS = tuple(WORK)
+WITHOUT_BRANCHES = ("neighbour_attn", "bag_attn", "bag_attn_agents", "window_attn")

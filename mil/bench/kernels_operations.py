@@ -8,13 +8,15 @@ from torch import Tensor
 from torch.nn import functional
 
 from mil.bags import MASKED
-from mil.bench.kernels_cases import ATTENTION, HEADS, SHARE, TOP, Case
+from mil.bench.kernels_cases import AGENTS, ATTENTION, HEADS, SHARE, TOP, Case
 from mil.kernels.attn_pool import attn_pool, attn_pool_with_stats
+from mil.kernels.bag_attn import bag_attn
 from mil.kernels.dispatch import Backend
 from mil.kernels.gated_attn_pool import TrunkWeights, gated_attn_pool
 from mil.kernels.gated_scores import GateWeights, gated_scores
 from mil.kernels.neighbour_attn import neighbour_attn
 from mil.kernels.topk_mask import topk_mask
+from mil.kernels.window_attn import window_attn
 
 SEED = 1
 DTYPES = {"fp32": torch.float32, "bf16": torch.bfloat16, "fp16": torch.float16}
@@ -31,6 +33,8 @@ class Operation(NamedTuple):
     learned: tuple[str, ...]  # inputs that get a gradient
     # Call of another library; None: there is none, or it does not apply to the inputs.
     other: Callable[[Inputs], Results | None] | None = None
+    # Most tiles of the bags on which it is checked before it is timed.
+    checked_tiles: int = 300
 
 
 def _normal(
@@ -131,6 +135,54 @@ def _graph(case: Case, device: torch.device) -> Inputs:
     }
 
 
+def _runs(case: Case, device: torch.device) -> Inputs:
+    """Projected tiles in runs, each of which attends to itself."""
+    rng = _generator(device)
+    heads, width = case.mix_heads
+    rows = {
+        name: _normal(rng, (case.tiles, heads, width), DTYPES[case.dtype])
+        for name in ("queries", "keys", "values")
+    }
+    bias = _normal(rng, (case.tiles, heads))
+    return {**rows, "key_bias": bias, "ends": torch.tensor(case.runs(), device=device)}
+
+
+def _windows(case: Case, device: torch.device) -> Inputs:
+    """Projected tiles of a square grid, each with the eight around it and itself."""
+    rng = _generator(device)
+    heads, width = case.mix_heads
+    rows = {
+        name: _normal(rng, (case.tiles, heads, width), DTYPES[case.dtype])
+        for name in ("queries", "keys", "values")
+    }
+    offsets = _offsets(case, device)
+    tiles = torch.arange(case.tiles, device=device)
+    bag = torch.searchsorted(offsets[1:], tiles, right=True)
+    first, last = offsets[bag], offsets[bag + 1]
+    across = (last - first).double().sqrt().long()
+    steps = torch.arange(-1, 2, device=device)
+    down, right = torch.meshgrid(steps, steps, indexing="ij")
+    shifted = tiles + down.flatten()[:, None] * across + right.flatten()[:, None]
+    neighbours = shifted.masked_fill((shifted < first) | (shifted >= last), -1)
+    return {**rows, "neighbours": neighbours, "bias": _normal(rng, (len(neighbours), heads))}
+
+
+def _agents(case: Case, device: torch.device) -> Inputs:
+    """Projected tiles, two query heads to a key head where there are several, and agents."""
+    rng = _generator(device)
+    heads, width = case.mix_heads
+    key_heads = heads // 2 if heads % 2 == 0 else heads
+    dtype = DTYPES[case.dtype]
+    return {
+        "agents": _normal(rng, (case.bags * AGENTS, heads, width), dtype),
+        "queries": _normal(rng, (case.tiles, heads, width), dtype),
+        "keys": _normal(rng, (case.tiles, key_heads, width), dtype),
+        "values": _normal(rng, (case.tiles, key_heads, width), dtype),
+        "offsets": _offsets(case, device),
+        "ends": torch.arange(case.bags + 1, device=device) * AGENTS,
+    }
+
+
 def _call_attn_pool(inputs: Inputs, backend: Backend) -> Results:
     return (attn_pool(inputs["scores"], inputs["features"], inputs["offsets"], backend=backend),)
 
@@ -167,6 +219,26 @@ def _call_gated_attn_pool(inputs: Inputs, backend: Backend) -> Results:
 def _call_neighbour_attn(inputs: Inputs, backend: Backend) -> Results:
     names = ("queries", "keys", "vector", "sources", "targets")
     return neighbour_attn(*(inputs[name] for name in names), backend=backend)
+
+
+def _call_bag_attn(inputs: Inputs, backend: Backend) -> Results:
+    names = ("queries", "keys", "values", "ends", "ends", "key_bias")
+    return bag_attn(*(inputs[name] for name in names), backend=backend)
+
+
+def _call_window_attn(inputs: Inputs, backend: Backend) -> Results:
+    names = ("queries", "keys", "values", "neighbours", "bias")
+    return (window_attn(*(inputs[name] for name in names), backend=backend),)
+
+
+def _call_agents(inputs: Inputs, backend: Backend) -> Results:
+    """Few queries over many keys, then many queries over few keys."""
+    agents, offsets, ends = inputs["agents"], inputs["offsets"], inputs["ends"]
+    gathered, lse = bag_attn(
+        agents, inputs["keys"], inputs["values"], ends, offsets, backend=backend
+    )
+    mixed, _ = bag_attn(inputs["queries"], agents, gathered, offsets, ends, backend=backend)
+    return mixed, lse
 
 
 def sdpa(inputs: Inputs) -> Results | None:
@@ -218,4 +290,10 @@ OPERATION = {
     "gated_attn_pool": Operation(_unreduced, _call_gated_attn_pool, ("reducer", *GATES)),
     "neighbour_attn": Operation(_graph, _call_neighbour_attn, ("queries", "keys", "vector"), pyg),
     "topk_mask": Operation(_ranked, _call_topk_mask, ("scores",)),
+    "bag_attn": Operation(_runs, _call_bag_attn, ("queries", "keys", "values", "key_bias")),
+    # So many tiles that they are split among programs, on a GPU.
+    "bag_attn_agents": Operation(
+        _agents, _call_agents, ("agents", "queries", "keys", "values"), checked_tiles=5000
+    ),
+    "window_attn": Operation(_windows, _call_window_attn, ("queries", "keys", "values", "bias")),
 }

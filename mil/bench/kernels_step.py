@@ -16,7 +16,6 @@ from mil.bench.measure import forget_peak, held_mb, limit_memory, peak_mb, times
 from mil.kernels.dispatch import Backend
 from mil.memory import keep_freed_memory
 
-CHECKED_TILES = 300  # tiles of the bags on which an operation is checked before it is timed
 # Largest error allowed, relative to the largest number of a result.
 TOLERANCE = {"fp32": 1e-4, "bf16": 4e-2, "fp16": 5e-3}
 LENIENCE = 2.0  # allowed multiple of the error that the reference has in the same type
@@ -146,7 +145,8 @@ def error(case: Case, call: Callable[[Inputs], Any], device: torch.device) -> st
     than the tolerance; then so may the result.
     """
     operation = OPERATION[case.operation]
-    inputs = operation.make(case._replace(tiles=min(case.tiles, CHECKED_TILES)), device)
+    tiles = min(case.tiles, operation.checked_tiles)
+    inputs = operation.make(case._replace(tiles=tiles), device)
     outputs = _results_and_gradients(call, inputs, operation.learned)
     if outputs is None:
         return ""

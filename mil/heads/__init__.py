@@ -21,6 +21,7 @@ from mil.config.recipes import package_of
 from mil.errors import ConfigError, MilError, brief
 from mil.heads._ablation import Ablated
 from mil.heads._removals import KEPT_BYTES, BothEnds, MeanRemovals, Removals, Remover
+from mil.heads._shards import Shards
 
 
 @runtime_checkable
@@ -108,6 +109,22 @@ class Streams(Protocol):
         Args:
             part: the merged summary.
             scores: scores of all tiles, or of none, if the output needs no scores.
+        """
+
+
+@runtime_checkable
+class InShards(Protocol):
+    """Head whose bags may be split over processes, see `mil.api.shards`."""
+
+    def forward_shard(self, bags: Bags, shards: Shards) -> HeadOutput:
+        """Output for whole bags, from this process's tiles of each.
+
+        Args:
+            bags: This process's tiles; a bag may have none.
+            shards: The processes that hold the others.
+
+        Raises:
+            ConfigError: With these options, or in training, it needs whole bags.
         """
 
 
@@ -245,6 +262,7 @@ __all__ = [
     "BothEnds",
     "FollowsSteps",
     "HoldsChoices",
+    "InShards",
     "MeanRemovals",
     "MixesTiles",
     "Part",
@@ -252,6 +270,7 @@ __all__ = [
     "Remover",
     "RemovesTiles",
     "SelectsTiles",
+    "Shards",
     "Streams",
     "TwoStage",
     "UsesGraph",

@@ -134,6 +134,10 @@ class ClamHead(PoolsTiles):
         """Rows [bags, branches, hidden] and scores [tiles, branches]."""
         return reduce_and_pool(self.reduce, self.attention, bags)
 
+    def needs_whole_bags(self) -> bool:
+        """See `PoolsTiles`."""
+        return self.training
+
     def each_tile(self, features: Tensor) -> Pooling:
         """See `PoolsTiles`."""
         return reduce_and_score(self.reduce, self.attention, features)

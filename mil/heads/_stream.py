@@ -15,8 +15,10 @@ from jaxtyping import Float
 from torch import Tensor, nn
 
 from mil.bags import Bags, HeadOutput, join
+from mil.errors import ConfigError
 from mil.heads._pooling import Pooling
 from mil.heads._removals import KEPT_BYTES, PooledRemovals, Remover
+from mil.heads._shards import Shards
 
 
 class PooledPart(NamedTuple):
@@ -88,6 +90,22 @@ class PoolsTiles(nn.Module, ABC):
     def forward(self, bags: Bags) -> HeadOutput:
         """Classify each bag."""
         pooled = self.pool(bags)
+        out = self.predict(pooled.rows, pooled.scores)
+        return out._replace(attention_stats=pooled.stats)
+
+    def needs_whole_bags(self) -> bool:
+        """Whether, in this mode, more than the pool depends on all tiles of a bag."""
+        return False
+
+    def forward_shard(self, bags: Bags, shards: Shards) -> HeadOutput:
+        """See `mil.heads.InShards`."""
+        if self.needs_whole_bags():
+            name = type(self).__module__.rpartition(".")[2]
+            raise ConfigError(
+                f"head {name}: in training it ranks all tiles of a bag, which must be in one "
+                "process; STKIM is off with mask_top: 0"
+            )
+        pooled = shards.pooled(self.pool(bags), bags.offsets)
         out = self.predict(pooled.rows, pooled.scores)
         return out._replace(attention_stats=pooled.stats)
 

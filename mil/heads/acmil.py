@@ -57,7 +57,7 @@ class Head(PoolsTiles):
         The scores are those after masking, so that the losses see what was pooled.
         """
         config = self.config
-        if not (self.training and config.mask_top):
+        if not self.needs_whole_bags():
             return reduce_and_pool(self.reduce, self.attention, bags)
         mask = partial(
             mask_top,
@@ -67,6 +67,10 @@ class Head(PoolsTiles):
             max_share=config.mask_most,
         )
         return reduce_and_pool(self.reduce, self.attention, bags, mask)
+
+    def needs_whole_bags(self) -> bool:
+        """See `PoolsTiles`."""
+        return self.training and self.config.mask_top > 0
 
     def each_tile(self, features: Tensor) -> Pooling:
         """See `PoolsTiles`."""

@@ -74,6 +74,10 @@ class Head(PoolsTiles):
             scores.append(branch_scores)
         return Pooling(torch.cat(rows, 1), torch.cat(scores, 1))
 
+    def needs_whole_bags(self) -> bool:
+        """See `PoolsTiles`."""
+        return self.training and self.config.mask_top > 0
+
     def each_tile(self, features: Tensor) -> Pooling:
         """See `PoolsTiles`."""
         hidden = self.reduce(features)
@@ -132,6 +136,6 @@ class Head(PoolsTiles):
 
     def _masked(self, scores: Tensor, bags: Bags) -> Tensor:
         config = self.config
-        if not (self.training and config.mask_top):
+        if not self.needs_whole_bags():
             return scores
         return mask_top(scores, bags.offsets, config.mask_top, config.mask_share, config.mask_most)

@@ -12,10 +12,12 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mil.bags import Bags, HeadOutput, per_bag
+from mil.errors import ConfigError
 from mil.heads._ablation import Ablated, attention_of
 from mil.heads._gated import default_hidden
 from mil.heads._pooling import pool_by
 from mil.heads._probe import ProbeConfig, RowClassifier, reducer
+from mil.heads._shards import Shards
 from mil.kernels.dispatch import at_least_float32
 
 # A tile whose scores are all 0 would have none after the division.
@@ -61,9 +63,23 @@ class Head(nn.Module):
 
     def forward(self, bags: Bags) -> HeadOutput:
         """Classify each bag."""
+        return self._output(bags, None)
+
+    def forward_shard(self, bags: Bags, shards: Shards) -> HeadOutput:
+        """See `mil.heads.InShards`."""
+        if self.context is None:
+            raise ConfigError(
+                "head lama: context: the mean of a bag needs all its tiles in one process; set "
+                "context: learned"
+            )
+        return self._output(bags, shards)
+
+    def _output(self, bags: Bags, shards: Shards | None) -> HeadOutput:
         tiles = self.reduce(bags.features)
         scores = self.scores(tiles, bags)
         pooled = pool_by(scores, tiles, bags.offsets)
+        if shards is not None:
+            pooled = shards.pooled(pooled, bags.offsets)
         return HeadOutput(
             self.classify(pooled.rows.flatten(1)),
             scores,

@@ -95,6 +95,10 @@ class Head(Network):
         # It follows the student's weights, not a gradient.
         self.teacher = Network(config, dim, classes).requires_grad_(False)
 
+    def needs_whole_bags(self) -> bool:
+        """See `PoolsTiles`."""
+        return self.training
+
     def first_stage(self) -> nn.Module:
         """The network alone, without teacher and masking."""
         return Network(self.config, self.dim, self.classify.out_features)

@@ -14,6 +14,7 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mil.bags import Bags, HeadOutput, log_attention, per_bag
+from mil.errors import ConfigError
 from mil.heads._ablation import Ablated
 from mil.heads._dropout import Dropout
 from mil.heads._gated import GatedAttention, default_hidden
@@ -24,6 +25,7 @@ from mil.heads._nystrom import MIN_ATTENTION
 from mil.heads._pooling import pool_by
 from mil.heads._precision import Classifier
 from mil.heads._reducer import ReducerConfig, project
+from mil.heads._shards import Shards
 
 
 class Config(ReducerConfig):
@@ -79,14 +81,31 @@ class Head(nn.Module):
 
     def forward(self, bags: Bags) -> HeadOutput:
         """Classify each bag; the scores are of the mixed tiles."""
+        return self._output(bags, None)
+
+    def forward_shard(self, bags: Bags, shards: Shards) -> HeadOutput:
+        """See `mil.heads.InShards`."""
+        for module in self.layers:
+            layer = cast(MixLayer, module)
+            # The balance of heads is that of a whole bag.
+            if layer.router is not None or not getattr(layer.mix, "in_shards", False):
+                raise ConfigError(
+                    "head mixed_abmil: mix: needs all tiles of a bag in one process; "
+                    "attention: uniform, and agent with learned agents, do not, without routed"
+                )
+        return self._output(bags, shards)
+
+    def _output(self, bags: Bags, shards: Shards | None) -> HeadOutput:
         tiles = self.reduce(bags.features)
-        places = Places(bags.offsets, bags.coords)
+        places = Places(bags.offsets, bags.coords, shards)
         balances = []
         for layer in self.layers:
             tiles, balance = layer(tiles, places)
             balances.append(balance)
         scores = self.attention(tiles)
         pooled = pool_by(scores, tiles, bags.offsets)
+        if shards is not None:
+            pooled = shards.pooled(pooled, bags.offsets)
         of_layers = [balance for balance in balances if balance is not None]
         return HeadOutput(
             self.classify(pooled.rows[:, 0]),

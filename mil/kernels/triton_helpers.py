@@ -30,3 +30,21 @@ def full_dot(b_a, b_b, b_acc):
         b_acc = tl.dot(high, b_b, b_acc)
         b_acc = tl.dot(low, b_b, b_acc)
     return b_acc
+
+
+@triton.jit
+def head_rows(values, o_row, m_row, heads, head, width, WIDTH: tl.constexpr):
+    """``values[row, head]`` of several rows, [rows, WIDTH]; 0 where masked."""
+    o_w = tl.arange(0, WIDTH)
+    m_rw = m_row[:, None] & (o_w < width)[None, :]
+    p_rw = values + (o_row * heads + head)[:, None] * width + o_w[None, :]
+    return tl.load(p_rw, mask=m_rw, other=0.0)
+
+
+@triton.jit
+def store_head_rows(values, b_row, o_row, m_row, heads, head, width, WIDTH: tl.constexpr):
+    """``values[row, head] = b_row`` of several rows."""
+    o_w = tl.arange(0, WIDTH)
+    m_rw = m_row[:, None] & (o_w < width)[None, :]
+    p_rw = values + (o_row * heads + head)[:, None] * width + o_w[None, :]
+    tl.store(p_rw, b_row.to(values.dtype.element_ty), mask=m_rw)

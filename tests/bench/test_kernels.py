@@ -47,12 +47,24 @@ def test_bags_are_unequal_and_hold_all_tiles():
         ("topk_mask", (1600, 0), (3200, 0)),
         # 900 edges: 14 400 bytes of indices, 3600 of attention
         ("neighbour_attn", (4800 + 14_400 + 3600, 6 * 7200), (12_800 + 28_800 + 7200, 14 * 7200)),
+        # bags of 16, 33 and 51 tiles, each a run: 3946 pairs; 400 bytes of log-sum-exps
+        ("bag_attn", (6400 + 400, 4 * 8 * 3946), (19_200 + 800, 14 * 8 * 3946)),
+        # 49 agents of each bag to its tiles and back: 9800 pairs
+        ("bag_attn_agents", (6400 + 400, 4 * 8 * 9800), (19_200 + 800, 14 * 8 * 9800)),
+        # 900 pairs, and as many numbers of tiles
+        ("window_attn", (6800 + 7200, 4 * 8 * 900), (20_000 + 14_400, 14 * 8 * 900)),
     ],
 )
 def test_least_bytes_and_operations(operation, forward, both):
     case = Case(operation, 100, 8, 2, 3, "bf16")
     assert work(case, backward=False) == forward
     assert work(case, backward=True) == both
+
+
+def test_runs_stay_within_bags():
+    assert Case("bag_attn", 900, 8, 1, 2, "fp32").runs() == [0, 256, 300, 556, 812, 900]
+    assert Case("bag_attn", 10, 1536, 1, 1, "fp32").mix_heads == (24, 64)
+    assert Case("bag_attn", 10, 36, 1, 1, "fp32").mix_heads == (1, 36)
 
 
 def test_the_floor_is_what_takes_longer():

@@ -4,7 +4,8 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from mil.kernels.bag_attn import bag_attn, cpu, merge
+from mil.kernels.bag_attn import bag_attn, cpu, merge, triton_backward, triton_forward
+from tests.kernels.marks import SLOW_INTERPRETED
 
 # Queries and keys of each segment: one tile, none, fewer and more than a block.
 QUERIES = (1, 5, 0, 3, 9)
@@ -18,12 +19,20 @@ def offsets(sizes):
     return torch.tensor([0, *sizes]).cumsum(0)
 
 
-def make(query_heads, key_heads, dtype=torch.float64, queries=QUERIES, keys=KEYS):
+def make(
+    query_heads,
+    key_heads,
+    dtype=torch.float64,
+    queries=QUERIES,
+    keys=KEYS,
+    widths=(WIDTH, VALUE_WIDTH),
+):
     draw = torch.Generator().manual_seed(query_heads)
+    width, value_width = widths
     shapes = (
-        (sum(queries), query_heads, WIDTH),
-        (sum(keys), key_heads, WIDTH),
-        (sum(keys), key_heads, VALUE_WIDTH),
+        (sum(queries), query_heads, width),
+        (sum(keys), key_heads, width),
+        (sum(keys), key_heads, value_width),
         (sum(keys), key_heads),
     )
     numbers = [torch.randn(shape, generator=draw, dtype=torch.float64) for shape in shapes]
@@ -42,7 +51,8 @@ def everything(numbers, of_queries, of_keys, backend):
     known = lse.isfinite()
     draw = torch.Generator().manual_seed(1)
     upstream = torch.randn(rows.shape, generator=draw, dtype=torch.float64).to(rows)
-    loss = (rows * upstream).sum() + (lse[known] * torch.linspace(-1, 1, int(known.sum()))).sum()
+    of_lse = torch.linspace(-1, 1, int(known.sum())).to(lse)
+    loss = (rows * upstream).sum() + (lse[known] * of_lse).sum()
     loss.backward()
     return [rows.detach(), lse.detach(), *(leaf.grad for leaf in leaves)]
 
@@ -60,6 +70,73 @@ def test_tiled_values_and_gradients_are_those_of_the_reference(heads, blocks):
     tiled = everything([number.float() for number in numbers], *segments, "cpu")
     for one, other in zip(tiled, exact, strict=True):
         torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-5)
+
+
+# Segments of one row and of none, and of more than a block of 16 on either side.
+TRITON_CASES = {
+    "keys in parts": {"heads": (2, 1), "queries": (0, 2), "keys": (1, 33)},
+    "queries in parts": {"heads": (1, 1), "queries": (33,), "keys": (3,)},
+    "no keys": {"heads": (3, 1), "queries": (17, 2), "keys": (20, 0), "widths": (17, 33)},
+}
+# The interpreter cuts the end of a bfloat16 off.
+TOLERANCE = {torch.float32: 1e-5, torch.bfloat16: 2**-5, torch.float16: 2**-8}
+
+
+@pytest.fixture
+def small_blocks(monkeypatch):
+    """Blocks of 16 rows, and of more than a block two parts or more."""
+    blocks = {"BLOCK_I": 16, "BLOCK_J": 16, "num_warps": 4, "num_stages": 1}
+    for module in (triton_forward, triton_backward):
+        monkeypatch.setattr(module, "config", lambda *_: dict(blocks))
+    monkeypatch.setattr(triton_forward, "MIN_ROWS", 17)
+
+
+def triton_cases():
+    """Each in each type; only two run where the interpreter is slow."""
+    fast = {("keys in parts", torch.float32), ("queries in parts", torch.bfloat16)}
+    return [
+        pytest.param(name, dtype, marks=() if (name, dtype) in fast else SLOW_INTERPRETED)
+        for dtype in TOLERANCE
+        for name in TRITON_CASES
+    ]
+
+
+@pytest.mark.parametrize(("name", "dtype"), triton_cases())
+def test_triton_values_and_gradients_are_those_of_the_reference(
+    name, dtype, device, small_blocks, poisoned
+):
+    case = {**TRITON_CASES[name]}
+    numbers, *segments = make(*case.pop("heads"), dtype, **case)
+    exact = everything([number.double() for number in numbers], *segments, "reference")
+    segments = [ends.to(device) for ends in segments]
+    got = everything([number.to(device) for number in numbers], *segments, "triton")
+    for number, (one, other) in enumerate(zip(got, exact, strict=True)):
+        close = TOLERANCE[dtype] * max(1.0, other[other.isfinite()].abs().max().item())
+        torch.testing.assert_close(
+            one.cpu().double(), other, rtol=0, atol=close, msg=lambda m, n=number: f"{n}: {m}"
+        )
+
+
+def test_triton_gives_no_more_columns_than_it_has_registers_for(monkeypatch):
+    numbers, *segments = make(1, 1, torch.float32, (2,), (3,), (129, 5))
+    with pytest.raises(ValueError, match="heads of 129 columns: bag_attn in Triton takes 128"):
+        attend(numbers, *segments, "triton")
+    monkeypatch.setattr("mil.kernels.bag_attn.choose_backend", lambda *_: "triton")
+    rows, _ = attend(numbers, *segments, "auto")
+    exact, _ = attend([number.double() for number in numbers], *segments, "reference")
+    torch.testing.assert_close(rows.double(), exact, rtol=1e-5, atol=1e-5)
+
+
+def test_triton_takes_rows_of_several_types(device, small_blocks):
+    """Under autocast a normalised row is float32 beside projections in half precision."""
+    (q, k, v, bias), *segments = make(2, 1, torch.float32, (3,), (4,))
+    given = [t.to(device) for t in (q.bfloat16(), k, v, *segments, bias.bfloat16())]
+    rows, lse = bag_attn(*given, backend="triton")
+    exact = [t.double() for t in (q.bfloat16(), k, v)]
+    want, want_lse = bag_attn(*exact, *segments, bias.bfloat16().double())
+    assert rows.dtype == torch.float32
+    torch.testing.assert_close(rows.cpu().double(), want, rtol=1e-5, atol=1e-5)
+    torch.testing.assert_close(lse.cpu().double(), want_lse, rtol=1e-5, atol=1e-5)
 
 
 def test_the_reference_is_softmax_attention():

@@ -83,10 +83,13 @@ def test_what_operations_launch_are_these_variants():
     modules = {
         "attn_pool.forward",
         "attn_pool.backward",
+        "bag_attn.forward",
+        "bag_attn.backward",
         "gated_scores",
         "neighbour_attn",
         "segments",
         "topk_mask",
+        "window_attn",
     }
     assert {name.rpartition(".")[0] for name in kernels} == modules
 

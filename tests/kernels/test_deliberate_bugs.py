@@ -11,9 +11,12 @@ import pytest
 import torch
 
 from mil.kernels.attn_pool import attn_pool_with_stats
+from mil.kernels.bag_attn import bag_attn
 from mil.kernels.gated_scores import GateWeights, gated_scores
 from mil.kernels.neighbour_attn import neighbour_attn
 from mil.kernels.topk_mask import topk_mask
+from mil.kernels.tuning import trying
+from mil.kernels.window_attn import window_attn
 from tests.kernels.marks import SLOW_INTERPRETED
 
 TOLERANCE = 1e-5  # of the largest number of a result; float32
@@ -105,6 +108,43 @@ def topk_mask_off(device):
     return off(call, given, device)
 
 
+def bag_attn_off(device):
+    """A segment of two blocks of keys and of queries, and one key of another; heads share keys."""
+    queries, keys = (18, 2), (17, 1)
+    given = {
+        "queries": 2 * normal(sum(queries), 4, 10),
+        "keys": normal(sum(keys), 2, 10, seed=1),
+        "values": normal(sum(keys), 2, 10, seed=2),
+        "bias": normal(sum(keys), 2, seed=3),
+    }
+    ends = [torch.tensor([0, *sizes], device=device).cumsum(0) for sizes in (queries, keys)]
+    blocks = {"BLOCK_I": 16, "BLOCK_J": 16}
+
+    def call(known, backend):
+        q, k, v, bias = known.values()
+        return bag_attn(q, k, v, *ends, bias, backend=backend)
+
+    with trying("bag_attn.forward", blocks), trying("bag_attn.backward", blocks):
+        return off(call, given, device)
+
+
+def window_attn_off(device):
+    """Rows that see from one to three others; two heads share."""
+    neighbours = torch.tensor([[-1, 0, 1, 2, 3], [0, 1, 2, 3, 4], [2, -1, 2, -1, 0]]).to(device)
+    given = {
+        "queries": 2 * normal(5, 2, 10),
+        "keys": normal(5, 1, 10, seed=1),
+        "values": normal(5, 1, 10, seed=2),
+        "bias": normal(3, 2, seed=3),
+    }
+
+    def call(known, backend):
+        q, k, v, bias = known.values()
+        return (window_attn(q, k, v, neighbours, bias, backend=backend),)
+
+    return off(call, given, device)
+
+
 def off(call, given, device):
     """Largest error of Triton's results and gradients, relative to the reference in float64."""
     found = {}
@@ -129,11 +169,16 @@ POOL_BACK = "attn_pool.triton_backward"
 SCORES = "gated_scores.triton"
 NEIGHBOURS = "neighbour_attn.triton"
 TOP = "topk_mask.triton"
+SEGMENTS = "bag_attn.triton_forward"
+SEGMENTS_BACK = "bag_attn.triton_backward"
+WINDOW = "window_attn.triton"
 OFF = {
     "topk_mask": topk_mask_off,
     "attn_pool": attn_pool_off,
     "gated_scores": gated_scores_off,
     "neighbour_attn": neighbour_attn_off,
+    "bag_attn": bag_attn_off,
+    "window_attn": window_attn_off,
 }
 BUGS = {
     "segments merged without rescaling": Bug(
@@ -197,6 +242,38 @@ BUGS = {
     "draw of the next rank": Bug(
         TOP, "tl.where(o_k == rank, b_draws", "tl.where(o_k == rank + 1, b_draws"
     ),
+    "rows of the block before not rescaled": Bug(
+        SEGMENTS, "b_acc = b_acc * b_rescale[:, None]\n", "b_acc = b_acc\n"
+    ),
+    "keys of other segments attended to": Bug(
+        SEGMENTS, 'tl.where(m_j[None, :], b_s, float("-inf"))', "b_s"
+    ),
+    "head of keys of another head": Bug(
+        SEGMENTS, "key_head = head // (heads // key_heads)", "key_head = head % key_heads"
+    ),
+    "log-sum-exp without its maximum": Bug(SEGMENTS, "b_m + tl.log(b_l)", "tl.log(b_l)"),
+    "gradient of the log-sum-exp, wrong sign": Bug(
+        SEGMENTS_BACK, "b_delta -= tl.load(d_lse", "b_delta += tl.load(d_lse"
+    ),
+    "gradient of queries not centred": Bug(
+        SEGMENTS_BACK, "b_p * (b_dp - b_delta[:, None])", "b_p * b_dp"
+    ),
+    "gradient of keys from one head of several": Bug(
+        SEGMENTS_BACK, "(key_head + 1) * per_key_head)", "key_head * per_key_head + 1)"
+    ),
+    "gradient of the bias not summed": Bug(SEGMENTS_BACK, "b_db += tl.sum", "b_db = tl.sum"),
+    "gradient of keys not scaled": Bug(SEGMENTS_BACK, "d_keys, b_dk * scale", "d_keys, b_dk"),
+    "place without a neighbour attended to": Bug(
+        WINDOW, 'tl.where(m_j, b_s, float("-inf"))', "b_s"
+    ),
+    "sum of a window not rescaled": Bug(WINDOW, "b_l = b_l * b_rescale +", "b_l = b_l +"),
+    "bias of the first place": Bug(WINDOW, "bias + place * heads", "bias + 0 * heads"),
+    "gradient of a window's keys not centred": Bug(
+        WINDOW, "b_v[None, :], 1) - b_delta", "b_v[None, :], 1) - 0 * b_delta"
+    ),
+    "gradient of a window's bias, one row": Bug(
+        WINDOW, "tl.sum(b_ds, 0))", "tl.sum(tl.where(o_i == 0, b_ds, 0.0), 0))"
+    ),
 }
 
 
@@ -225,11 +302,16 @@ def spoil(bug, folder, monkeypatch):
             monkeypatch.setattr(user, name, getattr(spoilt, name))
 
 
+def of_module(module):
+    """Marks: attention between segments, of several launches of many programs, is slow."""
+    return SLOW_INTERPRETED if module.startswith("bag_attn") else ()
+
+
 # A fourth of them in every run; `-m slow` runs the others.
 @pytest.mark.parametrize(
     "name",
     [
-        pytest.param(name, marks=SLOW_INTERPRETED if number % 4 else ())
+        pytest.param(name, marks=SLOW_INTERPRETED if number % 4 else of_module(BUGS[name].module))
         for number, name in enumerate(BUGS)
     ],
 )
@@ -239,7 +321,13 @@ def test_a_spoilt_line_is_found_out(name, tmp_path, monkeypatch, device):
     assert OFF[bug.module.partition(".")[0]](device) > FOUND_OUT
 
 
-@pytest.mark.parametrize("module", sorted({bug.module for bug in BUGS.values()}))
+@pytest.mark.parametrize(
+    "module",
+    [
+        pytest.param(module, marks=of_module(module))
+        for module in sorted({bug.module for bug in BUGS.values()})
+    ],
+)
 def test_an_unspoilt_copy_is_right(module, tmp_path, monkeypatch, device):
     right = next(bug.right for bug in BUGS.values() if bug.module == module)
     spoil(Bug(module, right, right), tmp_path, monkeypatch)

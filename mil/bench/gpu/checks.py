@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from mil.bench.gpu.rows import Bench, GpuRow
-from mil.bench.kernels_cases import OPERATIONS, Case
+from mil.bench.kernels_cases import OPERATIONS, WITHOUT_BRANCHES, Case
 from mil.bench.kernels_operations import OPERATION, Inputs, Results
 from mil.bench.kernels_step import error, upstreams
 
@@ -31,7 +31,7 @@ def checks(bench: Bench) -> Iterator[GpuRow]:
 
 
 def _case(bench: Bench, operation: str, dtype: str) -> Case:
-    branches = 1 if operation == "neighbour_attn" else 3
+    branches = 1 if operation in WITHOUT_BRANCHES else 3
     dim = bench.size(512, 16)
     return Case(operation, bench.size(5000, 12), dim, branches, 3, dtype)
 

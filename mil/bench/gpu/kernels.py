@@ -4,7 +4,7 @@ from collections.abc import Iterator
 from typing import NamedTuple
 
 from mil.bench.gpu.rows import Bench, GpuRow, at_least, at_most
-from mil.bench.kernels_cases import OPERATIONS, Case, work
+from mil.bench.kernels_cases import OPERATIONS, WITHOUT_BRANCHES, Case, work
 from mil.bench.kernels_results import Measurement
 from mil.bench.kernels_step import measure
 
@@ -61,7 +61,7 @@ def operations(bench: Bench) -> Iterator[GpuRow]:
     """Every operation beside the reference, compiled code and other libraries."""
     dtype = "fp32" if bench.dry else "bf16"
     for operation in OPERATIONS[: bench.size(len(OPERATIONS), 1)]:
-        branches = 1 if operation == "neighbour_attn" else 5
+        branches = 1 if operation in WITHOUT_BRANCHES else 5
         own = "fp32" if operation == "topk_mask" else dtype
         for tiles in (bench.size(10_000, 8), bench.size(100_000, 16)):
             case = Case(operation, tiles, bench.size(1024, 16), branches, 1, own)

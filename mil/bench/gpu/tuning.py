@@ -20,6 +20,8 @@ KERNELS = (
     ("attn_pool.backward", "attn_pool", True),
     ("gated_scores.forward", "gated_scores", False),
     ("gated_scores.backward", "gated_scores", True),
+    ("bag_attn.forward", "bag_attn", False),
+    ("bag_attn.backward", "bag_attn", True),
 )
 # A gain below this is noise.
 LEAST_GAIN = 1.03

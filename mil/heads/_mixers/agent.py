@@ -36,6 +36,7 @@ class Mixer(nn.Module):
 
     def __init__(self, options: Options, shape: Shape) -> None:
         super().__init__()
+        self.in_shards = options.agents == "learned"
         self.grid = options.grid
         self.learned: Tensor | None = None
         if options.agents == "learned":
@@ -45,7 +46,9 @@ class Mixer(nn.Module):
     def forward(self, rows: Rows, places: Places) -> Tensor:
         """Mixed rows [tiles, query heads, value width]."""
         agents, ends = self._agents(rows.queries, places)
-        gathered, _ = bag_attn(agents, rows.keys, rows.values, ends, places.offsets)
+        gathered, lse = bag_attn(agents, rows.keys, rows.values, ends, places.offsets)
+        if places.shards is not None:
+            gathered, _ = places.shards.merged(gathered, lse)
         mixed, _ = bag_attn(rows.queries, agents, gathered, places.offsets, ends)
         return mixed
 

@@ -8,6 +8,7 @@ from pydantic import Field, model_validator
 from torch import Tensor
 
 from mil.config import Section
+from mil.heads._shards import Shards
 
 
 class MixOptions(Section):
@@ -89,6 +90,8 @@ class Places(NamedTuple):
 
     offsets: Int[Tensor, " bags_plus_1"]
     coords: Int[Tensor, "tiles 2"] | None
+    # Processes that hold the other tiles of the bags; None: there are no others.
+    shards: Shards | None = None
 
     def sizes(self) -> list[int]:
         """Number of tiles of each bag."""

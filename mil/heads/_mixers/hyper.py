@@ -12,11 +12,15 @@ import torch
 from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
+from torch.utils.checkpoint import checkpoint
 
 from mil.bags import MASKED
 from mil.heads._mixers.base import MixOptions, Places, Rows, Shape
 from mil.heads._mixers.sorting import centred_projections, ordered_by
 from mil.kernels.bag_attn import bag_attn
+
+# Tiles whose keys are taken together, about.
+GROUP_TILES = 16384
 
 
 class Options(MixOptions):
@@ -112,14 +116,44 @@ def sorted_attention(
         block: Number of tiles of a block; the last may be shorter.
     """
     count = len(query_order)
-    queries = _taken(rows.queries, query_order)
+    # Groups of whole blocks: keys and samples of all of them together would be several times
+    # the bag.
+    group = max(GROUP_TILES // block, 1) * block
+    mixed = []
+    for first in range(0, count, group):
+        blocks = range(first, min(first + group, count), block)
+        given = (*rows[:3], query_order, key_order, sampled, blocks, block)
+        if count <= group:
+            mixed.append(_blocks_attention(*given))
+        else:
+            # What a group takes is taken again for the gradient, not kept.
+            again = checkpoint(
+                _blocks_attention, *given, use_reentrant=False, preserve_rng_state=False
+            )
+            mixed.append(again)
+    in_order = torch.cat(mixed)
+    back = query_order[..., None].expand_as(in_order)
+    return torch.zeros_like(in_order).scatter(0, back, in_order)
+
+
+def _blocks_attention(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    query_order: Tensor,
+    key_order: Tensor,
+    sampled: Tensor,
+    blocks: range,
+    block: int,
+) -> Tensor:
+    """Mixed rows of the sorted queries of blocks that begin at some tiles of the bag."""
+    count, heads = query_order.shape
     device = queries.device
-    firsts = range(0, count, block)
+    end = min(blocks[-1] + block, count)
     segments = []
     biases = []
-    heads = query_order.shape[1]
     stands_for = math.log(count / max(len(sampled), 1))
-    for first in firsts:
+    for first in blocks:
         last = min(first + block, count)
         own = torch.arange(first, last, device=device)[:, None].expand(-1, heads)
         segments.append(torch.cat([own, sampled]))
@@ -127,20 +161,18 @@ def sorted_attention(
         of_samples = queries.new_full(sampled.shape, stands_for)
         of_samples = of_samples.masked_fill(inside, MASKED)
         biases.append(torch.cat([queries.new_zeros(own.shape), of_samples]))
-    places = torch.cat(segments)
-    chosen = key_order.gather(0, places)
+    chosen = key_order.gather(0, torch.cat(segments))
     ends = torch.tensor([0, *(len(segment) for segment in segments)], device=device).cumsum(0)
-    query_ends = torch.tensor([*firsts, count], device=device)
+    query_ends = torch.tensor([*blocks, end], device=device) - blocks[0]
     mixed, _ = bag_attn(
-        queries,
-        _taken(rows.keys, chosen),
-        _taken(rows.values, chosen),
+        _taken(queries, query_order[blocks[0] : end]),
+        _taken(keys, chosen),
+        _taken(values, chosen),
         query_ends,
         ends,
         torch.cat(biases),
     )
-    back = query_order[..., None].expand_as(mixed)
-    return torch.zeros_like(mixed).scatter(0, back, mixed)
+    return mixed
 
 
 def _taken(

@@ -68,7 +68,7 @@ class Mixer(nn.Module):
         blocks = self._blocks(rows, places)
         in_order = Rows(*(row[blocks.order] for row in rows[:3]))
         mixed = mixed_by_blocks(in_order, blocks, places.offsets)
-        return torch.zeros_like(mixed).index_copy(0, blocks.order, mixed)
+        return mixed[blocks.order.argsort()]
 
     def _blocks(self, rows: Rows, places: Places) -> Blocks:
         if self.cells == "alike" or (self.cells == "auto" and places.coords is None):
@@ -131,18 +131,19 @@ def mixed_by_blocks(
     far, far_lse = bag_attn(
         rows.queries, key_means, value_means, bag_offsets, blocks.bag_offsets, bias
     )
-    per_key_head = rows.queries.shape[1] // rows.keys.shape[1]
-    own_key = key_means[block_of].repeat_interleave(per_key_head, 1)
-    own_value = value_means[block_of].repeat_interleave(per_key_head, 1)
-    own_lse = (at_least_float32(rows.queries) * own_key).sum(-1) / rows.keys.shape[2] ** 0.5
-    own_lse = own_lse + log_size[block_of, None]
+    # The own cell's means, which are among those of the bag.
+    each = torch.arange(len(sizes) + 1, device=sizes.device)
+    own, own_lse = bag_attn(rows.queries, key_means, value_means, blocks.tile_offsets, each, bias)
     # The own cell counts by its tiles, not by its means. Its log-sum-exp is at least that
     # of its means (Jensen), so that nothing cancels.
     m = torch.maximum(near_lse, far_lse).detach()
-    weights = [(lse - m).exp()[..., None] for lse in (near_lse, far_lse, own_lse)]
-    total = weights[0] + weights[1] - weights[2]
-    mixed = weights[0] * near + weights[1] * far - weights[2] * own_value
-    return (mixed / total).to(rows.values.dtype)
+    of_near, of_far, of_own = ((lse - m).exp() for lse in (near_lse, far_lse, own_lse))
+    total = (of_near + of_far - of_own)[..., None]
+    # Each part by its share: a sum that is divided after would be kept for the gradient.
+    mixed = of_near[..., None] / total * near
+    mixed = mixed + of_far[..., None] / total * far
+    mixed = mixed - of_own[..., None] / total * own
+    return mixed.to(rows.values.dtype)
 
 
 def _means(rows: Tensor, block_of: Tensor, sizes: Tensor) -> Tensor:

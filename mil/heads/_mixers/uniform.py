@@ -19,6 +19,8 @@ class Mixer(nn.Module):
     """One context for all tiles of a bag: a mixer that does not beat it used no tile's content."""
 
     ordered = False
+    # Whether the tiles of a bag may lie in several processes; other mixers have none.
+    in_shards = True
 
     def __init__(self, options: Options, shape: Shape) -> None:
         super().__init__()
@@ -27,5 +29,11 @@ class Mixer(nn.Module):
     def forward(self, rows: Rows, places: Places) -> Tensor:
         """Mixed rows [tiles, query heads, value width]."""
         values = rows.values.repeat_interleave(self.per_key_head, 1)
-        means = [of_bag.mean(0).expand_as(of_bag) for of_bag in per_bag(values, places.offsets)]
-        return torch.cat(means)
+        of_bags = per_bag(values, places.offsets)
+        means = [of_bag.mean(0) for of_bag in of_bags]
+        if places.shards is not None:
+            # A mean is attention by equal scores, whose log-sum-exp is the log of the count.
+            lse = values.new_tensor(places.sizes()).log()[:, None].expand(-1, values.shape[1])
+            means = list(places.shards.merged(torch.stack(means), lse).rows)
+        pairs = zip(means, of_bags, strict=True)
+        return torch.cat([mean.expand_as(of_bag) for mean, of_bag in pairs])

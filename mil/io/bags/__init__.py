@@ -11,6 +11,7 @@ from mil.io.bags.file import (
     read_header,
     read_identity,
     read_positions,
+    read_share,
     read_tally,
     write_bag,
 )
@@ -26,6 +27,7 @@ __all__ = [
     "read_header",
     "read_identity",
     "read_positions",
+    "read_share",
     "read_tally",
     "write_bag",
 ]

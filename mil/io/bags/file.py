@@ -216,6 +216,29 @@ def read_bag(path: Path | str) -> Bag:
         return Bag(**asdict(_header(file, path)), **_arrays(file, path))
 
 
+def read_share(path: Path | str, number: int, count: int) -> Bag:
+    """Read one of equal shares of a bag's tiles, and no other tile's features.
+
+    The checksum of the file, which is that of all tiles, is not compared.
+
+    Args:
+        path: Bag file.
+        number: Number of the share, 0 to `count` - 1; tiles are in the order of the file.
+        count: Number of shares.
+
+    Raises:
+        ValueError: There is no such share.
+        FormatError: The file is no bag, was never finished, or holds something that cannot
+            be.
+    """
+    if not 0 <= number < count:
+        raise ValueError(f"share {number} of {count}: shares are 0 to {count - 1}")
+    path = Path(path)
+    with reading(path, FORMAT, VERSION) as file:
+        arrays = _arrays(file, path, share=(number, count))
+        return Bag(**asdict(_header(file, path)), **arrays)
+
+
 def read_positions(path: Path) -> BagPositions:
     """Read a bag file without its features; raises what `read_bag` does."""
     with reading(path, FORMAT, VERSION) as file:
@@ -288,13 +311,20 @@ def _header(file: h5py.File, path: Path) -> BagHeader:
     return header
 
 
-def _arrays(file: h5py.File, path: Path, *, features: bool = True) -> dict[str, Any]:
+def _arrays(
+    file: h5py.File,
+    path: Path,
+    *,
+    features: bool = True,
+    share: tuple[int, int] = (0, 1),
+) -> dict[str, Any]:
     """Features, validity and, where known, coordinates, each with a row for each tile.
 
     Args:
         file: Open bag file.
         path: Path of the bag file, for messages.
         features: Whether to read the features, which are nearly all of a bag.
+        share: Number of the share of the tiles to read, and number of shares.
     """
     datasets = {name: dataset_of(file, name, path) for name in _KINDS if name in file}
     shape: tuple[int, ...] = datasets["features"].shape if "features" in datasets else ()
@@ -318,8 +348,11 @@ def _arrays(file: h5py.File, path: Path, *, features: bool = True) -> dict[str, 
             )
     if not features:
         del datasets["features"]
-    arrays = {name: np.asarray(data) for name, data in datasets.items()}
-    check_arrays(file, arrays, path)
+    number, count = share
+    rows = slice(shape[0] * number // count, shape[0] * (number + 1) // count)
+    arrays = {name: data[rows] for name, data in datasets.items()}
+    if count == 1:
+        check_arrays(file, arrays, path)
     return {"coords": None, **arrays}
 
 

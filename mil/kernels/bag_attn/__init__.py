@@ -4,9 +4,10 @@ import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mil.kernels.bag_attn.function import CpuBagAttn
+from mil.kernels.bag_attn.function import CpuBagAttn, TritonBagAttn
 from mil.kernels.bag_attn.reference import bag_attn_reference
 from mil.kernels.dispatch import Backend, choose_backend
+from mil.kernels.heads import MAX_WIDTH, alike, widest
 
 
 def bag_attn(
@@ -33,8 +34,8 @@ def bag_attn(
         key_offsets: The same of keys and values. A segment without keys gives rows of zeros
             and a log-sum-exp of minus infinity.
         key_bias: Added to the scores of a key; None: nothing.
-        backend: See `mil.kernels.dispatch.choose_backend`. There is no Triton form yet: on a
-            GPU the reference runs.
+        backend: See `mil.kernels.dispatch.choose_backend`. Heads wider than 128 have no
+            Triton form: on a GPU the tiled one runs.
 
     Returns:
         Averaged rows, in the type of the values, and the log-sum-exp of the scores, at
@@ -42,16 +43,39 @@ def bag_attn(
 
     Raises:
         ValueError: The query heads are no multiple of the key heads, the segments differ in
-            number, or `backend` is "triton".
+            number, or `backend` is "triton" and the heads are wider than 128.
     """
     _check(queries, keys, query_offsets, key_offsets)
     chosen = choose_backend(backend, queries, keys, values)
-    if backend == "triton":
-        raise ValueError("bag_attn has no Triton form")
+    width = widest(queries, values)
+    if chosen == "triton" and width > MAX_WIDTH:
+        if backend == "triton":
+            raise ValueError(f"heads of {width} columns: bag_attn in Triton takes {MAX_WIDTH}")
+        chosen = "cpu"
+    if chosen == "triton":
+        return _by_triton(queries, keys, values, query_offsets, key_offsets, key_bias)
     if chosen == "cpu":
         rows, lse = CpuBagAttn.apply(queries, keys, values, query_offsets, key_offsets, key_bias)
         return rows, lse
     return bag_attn_reference(queries, keys, values, query_offsets, key_offsets, key_bias)
+
+
+def _by_triton(
+    queries: Tensor,
+    keys: Tensor,
+    values: Tensor,
+    query_offsets: Tensor,
+    key_offsets: Tensor,
+    key_bias: Tensor | None,
+) -> tuple[Tensor, Tensor]:
+    """Rows of one type and width, as the kernels take them."""
+    given = alike(queries, keys, values)
+    bias = None if key_bias is None else key_bias.float()
+    scale = queries.shape[2] ** -0.5
+    # Triton launches on the current device, which need not be the tensors'.
+    with torch.cuda.device_of(queries):
+        rows, lse = TritonBagAttn.apply(*given, query_offsets, key_offsets, bias, scale)
+    return rows[..., : values.shape[2]].to(values.dtype), lse
 
 
 def merge(

@@ -63,3 +63,40 @@ class CpuBagAttn(Function):
             None,
             None if d_bias is None or saved.key_bias is None else d_bias.to(saved.key_bias.dtype),
         )
+
+
+class TritonBagAttn(Function):
+    """By Triton; see `mil.kernels.bag_attn.bag_attn`."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        query_offsets: Tensor,
+        key_offsets: Tensor,
+        key_bias: Tensor | None,
+        scale: float,
+    ) -> tuple[Tensor, Tensor]:
+        """Rows, in the type of the values, and log-sum-exps."""
+        # Imported here and below: Triton exists on Linux alone.
+        from mil.kernels.bag_attn.triton_forward import bag_attn_forward
+
+        given = (queries, keys, values, query_offsets, key_offsets)
+        contiguous = [tensor.contiguous() for tensor in given]
+        bias = None if key_bias is None else key_bias.contiguous()
+        rows, lse = bag_attn_forward(*contiguous, bias, scale)
+        ctx.scale = scale
+        ctx.save_for_backward(*contiguous, bias, rows, lse)
+        return rows, lse
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, *grads: Tensor) -> tuple[Tensor | None, ...]:
+        """Gradients of queries, keys, values and biases."""
+        from mil.kernels.bag_attn.triton_backward import bag_attn_backward
+
+        d_rows, d_lse = (grad.contiguous() for grad in grads)
+        gradients = bag_attn_backward(*ctx.saved_tensors, ctx.scale, d_rows, d_lse)
+        return (*gradients[:3], None, None, gradients.key_bias, None)

@@ -1,10 +1,12 @@
 """Dot-product attention of each row to at most so many other rows, named by number."""
 
+import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
 from mil.kernels.dispatch import Backend, choose_backend
-from mil.kernels.window_attn.function import TiledWindowAttn
+from mil.kernels.heads import MAX_WIDTH, alike, widest
+from mil.kernels.window_attn.function import TiledWindowAttn, TritonWindowAttn
 from mil.kernels.window_attn.reference import window_attn_reference
 
 
@@ -29,14 +31,29 @@ def window_attn(
         neighbours: Number of the row at each place of the window; below 0: there is none.
             Each row has at least one.
         bias: Added to the scores of a place of the window.
-        backend: See `mil.kernels.dispatch.choose_backend`; on any device the tiled form holds
-            one place of the window at a time, the reference all of them. There is no Triton
-            form yet.
+        backend: See `mil.kernels.dispatch.choose_backend`. Heads wider than 128 have no
+            Triton form: on a GPU the tiled one runs.
 
     Returns:
         Averaged rows, in the type of the values.
+
+    Raises:
+        ValueError: `backend` is "triton" and the heads are wider than 128.
     """
-    if choose_backend(backend, queries, keys, values) == "reference":
+    chosen = choose_backend(backend, queries, keys, values)
+    if chosen == "reference":
         return window_attn_reference(queries, keys, values, neighbours, bias)
-    rows: Tensor = TiledWindowAttn.apply(queries, keys, values, neighbours, bias)
-    return rows
+    width = widest(queries, values)
+    if chosen == "triton" and width > MAX_WIDTH:
+        if backend == "triton":
+            raise ValueError(f"heads of {width} columns: window_attn in Triton takes {MAX_WIDTH}")
+        chosen = "cpu"
+    if chosen == "cpu":
+        rows: Tensor = TiledWindowAttn.apply(queries, keys, values, neighbours, bias)
+        return rows
+    scale = queries.shape[2] ** -0.5
+    # Triton launches on the current device, which need not be the tensors'.
+    with torch.cuda.device_of(queries):
+        out = TritonWindowAttn.apply(*alike(queries, keys, values), neighbours, bias.float(), scale)
+    of_values: Tensor = out[..., : values.shape[2]].to(values.dtype)
+    return of_values

@@ -1,0 +1,54 @@
+"""`mil bench mix` at the command line."""
+
+from pathlib import Path
+from typing import Annotated, Literal
+
+import typer
+
+
+def bench_mix(
+    mixer: Annotated[
+        list[str] | None,
+        typer.Option(help="Name of a mixer; repeat for several; default: all."),
+    ] = None,
+    tiles: Annotated[
+        list[int] | None,
+        typer.Option(
+            min=1, help="Number of tiles of a bag; repeat for several; default: 1000 to 100 000."
+        ),
+    ] = None,
+    full_up_to: Annotated[
+        int, typer.Option(min=1, help="Largest number of tiles for full attention.")
+    ] = 10_000,
+    reference_up_to: Annotated[
+        int,
+        typer.Option(min=0, help="Largest number of tiles for the references in plain PyTorch."),
+    ] = 3000,
+    device: Annotated[
+        Literal["auto", "cpu", "cuda"],
+        typer.Option(help="Device to compute on; auto: a GPU if there is one."),
+    ] = "auto",
+    threads: Annotated[int, typer.Option(min=1, help="Number of CPU threads.")] = 1,
+    json: Annotated[
+        Path | None,
+        typer.Option(
+            "--json", help="JSON file to write the table and a description of the machine to."
+        ),
+    ] = None,
+) -> None:
+    """Time the mixers of mixed_abmil by the length of a bag, beside full attention.
+
+    Time, memory, and how far the mixed rows are from those of full attention.
+    """
+    from mil.bench.mix import run
+    from mil.bench.results_table import show
+
+    outcome = run(
+        mixer or [],
+        tiles or [],
+        device=device,
+        threads=threads,
+        full_up_to=full_up_to,
+        reference_up_to=reference_up_to,
+    )
+    show(outcome, json)
