@@ -11,6 +11,7 @@ STAGE_VERSION = {
     "split": 2,
     "train": 5,
     "score": 2,
+    "embed": 1,
     "evaluate": 7,
     "compare": 2,
     "heatmap": 7,

@@ -20,6 +20,7 @@ from mil.config import Section, check_head, checked, head_names
 from mil.config.recipes import package_of
 from mil.errors import ConfigError, MilError, brief
 from mil.heads._removals import KEPT_BYTES, BothEnds, MeanRemovals, Removals, Remover
+from mil.heads._stream import PoolsTiles
 
 
 @runtime_checkable
@@ -213,6 +214,7 @@ __all__ = [
     "HoldsChoices",
     "MeanRemovals",
     "Part",
+    "PoolsTiles",
     "Removals",
     "Remover",
     "RemovesTiles",
