@@ -19,6 +19,7 @@ from mil.bags import Bags, Graph, HeadOutput
 from mil.config import Section, check_head, checked, head_names
 from mil.config.recipes import package_of
 from mil.errors import ConfigError, MilError, brief
+from mil.heads._at_once import BagLoss, Division, FitProblem
 from mil.heads._removals import KEPT_BYTES, BothEnds, MeanRemovals, Removals, Remover
 from mil.heads._stream import PoolsTiles
 
@@ -48,6 +49,24 @@ class FollowsSteps(Protocol):
 
     def after_step(self) -> None:
         """Update the head; the optimiser has just changed the parameters."""
+
+
+@runtime_checkable
+class FitsAtOnce(Protocol):
+    """Head that is fitted to a row of each training bag, not by steps of an optimiser.
+
+    A head that is of two stages too has its row from the first one.
+    """
+
+    def rows(self, bags: Bags) -> Float[Tensor, "bags width"]:
+        """Row of each bag, which does not depend on what is fitted."""
+
+    def fit_rows(self, rows: Float[Tensor, "bags width"], problem: FitProblem) -> str:
+        """Fit the head to rows of the training bags, float64 on the CPU.
+
+        Returns:
+            A line about what was chosen.
+        """
 
 
 @runtime_checkable
@@ -209,7 +228,11 @@ def blamed(entry: EntryPoint | None) -> Iterator[None]:
 
 __all__ = [
     "KEPT_BYTES",
+    "BagLoss",
     "BothEnds",
+    "Division",
+    "FitProblem",
+    "FitsAtOnce",
     "FollowsSteps",
     "HoldsChoices",
     "MeanRemovals",

@@ -7,7 +7,7 @@ from torch import nn
 from mil.bags import Bags
 from mil.config import DatasetConfig, LossWeight, Recipe
 from mil.errors import ConfigError
-from mil.heads import TwoStage, UsesGraph
+from mil.heads import FitsAtOnce, TwoStage, UsesGraph
 from mil.losses import check_terms
 from mil.tasks import AnyTask, fit_task
 from mil.train.data import BagSource, batches
@@ -61,7 +61,8 @@ def check_compatible(task: AnyTask, recipe: Recipe, head: nn.Module) -> None:
             "not have; set loss"
         )
     # A Cox loss of a single bag is zero: it orders the bags of one batch by risk.
-    if recipe.train.batch_bags < task.smallest_batch:
+    by_steps = isinstance(head, TwoStage) or not isinstance(head, FitsAtOnce)
+    if by_steps and recipe.train.batch_bags < task.smallest_batch:
         raise ConfigError(
             f"task {task.kind}: its loss compares the bags of one batch; set "
             f"train.batch_bags in the recipe to {task.smallest_batch} or more (32, for example), "
