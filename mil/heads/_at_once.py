@@ -105,21 +105,11 @@ def fit_linear(
     fits = []
     for strength in strengths:
         penalty = 1 / (strength * len(rows))
-
-        def objective(
-            values: Float[np.ndarray, " numbers"], penalty: float = penalty
-        ) -> tuple[float, Float[np.ndarray, " numbers"]]:
-            numbers = torch.from_numpy(values).view(outputs, width + 1).requires_grad_()
-            weight = numbers[:, :width]
-            logits = reduced @ weight.T + numbers[:, width]
-            mean = loss(logits, targets).mean() + 0.5 * penalty * weight.square().sum()
-            (gradient,) = torch.autograd.grad(mean, numbers)
-            return float(mean.detach()), gradient.numpy().ravel()
-
         with torch.enable_grad():
             solution = minimize(
-                objective,
+                _objective,
                 start,
+                (reduced, targets, loss, penalty),
                 jac=True,
                 method="L-BFGS-B",
                 options={"gtol": GRADIENT_TOLERANCE, "ftol": 1e-14, "maxiter": MAX_STEPS},
@@ -128,3 +118,16 @@ def fit_linear(
         numbers = torch.from_numpy(solution.x.copy()).view(outputs, width + 1)
         fits.append(LinearFit(numbers[:, :width] @ right, numbers[:, width]))
     return fits
+
+
+def _objective(
+    values: np.ndarray, rows: Tensor, targets: Tensor, loss: BagLoss, penalty: float
+) -> tuple[float, np.ndarray]:
+    """Mean loss and penalty of weights and biases laid end to end, and the gradient."""
+    width = rows.shape[1]
+    numbers = torch.from_numpy(values).view(-1, width + 1).requires_grad_()
+    weight = numbers[:, :width]
+    logits = rows @ weight.T + numbers[:, width]
+    mean = loss(logits, targets).mean() + 0.5 * penalty * weight.square().sum()
+    (gradient,) = torch.autograd.grad(mean, numbers)
+    return float(mean.detach()), gradient.numpy().ravel()

@@ -202,7 +202,8 @@ def _check_installed(file_format: str) -> None:
             import pyarrow  # noqa: F401
     except ImportError:
         raise ConfigError(
-            f"{file_format}: needs a package that is not installed; pip install 'mil[{file_format}]'"
+            f"{file_format}: needs a package that is not installed; pip install "
+            f"'mil[{file_format}]'"
         ) from None
 
 

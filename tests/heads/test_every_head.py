@@ -29,6 +29,7 @@ from tests.synthetic import planted_bags
 # Presets of another recipe's head, and heads that take seconds a training.
 SLOW_RECIPES = {
     "abmil_probe",
+    "knn",
     "linear_probe_std",
     "acmil_2023_11",
     "acmil_2024_07",
