@@ -51,6 +51,10 @@ class FollowsSteps(Protocol):
         """Update the head; the optimiser has just changed the parameters."""
 
 
+# The loss term that heads which are fitted at once are fitted to: that of the task.
+TERM_AT_ONCE = "cross_entropy"
+
+
 @runtime_checkable
 class FitsAtOnce(Protocol):
     """Head that is fitted to a row of each training bag, not by steps of an optimiser.
@@ -228,6 +232,7 @@ def blamed(entry: EntryPoint | None) -> Iterator[None]:
 
 __all__ = [
     "KEPT_BYTES",
+    "TERM_AT_ONCE",
     "BagLoss",
     "BothEnds",
     "Division",

@@ -13,7 +13,7 @@ import numpy as np
 import torch
 from jaxtyping import Float
 from pydantic import Field
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional
 
 from mil.bags import Bags, HeadOutput, per_bag
@@ -55,13 +55,13 @@ class Head(PoolsTiles):
     memory: Tensor
     votes: Tensor
     prior: Tensor
+    temperature: Tensor
     count: Tensor
 
     def __init__(self, config: Config, dim: int, classes: int) -> None:
         super().__init__()
         self.neighbours = config.neighbours
-        # A parameter, though not trained, for what asks a head for its device.
-        self.temperature = nn.Parameter(torch.tensor(config.temperature), requires_grad=False)
+        self.register_buffer("temperature", torch.tensor(config.temperature))
         self.register_buffer("mean", torch.zeros(dim))
         self.register_buffer("deviation", torch.ones(dim))
         self.register_buffer("memory", torch.zeros(classes, dim))

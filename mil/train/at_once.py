@@ -8,7 +8,7 @@ from torch import nn
 
 from mil.config import LossWeight, TrainConfig
 from mil.errors import ConfigError, DatasetError
-from mil.heads import Division, FitProblem, FitsAtOnce
+from mil.heads import TERM_AT_ONCE, Division, FitProblem, FitsAtOnce
 from mil.io.bags.patients import FoldBag
 from mil.losses.tasks import task_loss
 from mil.train.data import small_batches
@@ -18,8 +18,6 @@ from mil.train.state import History, weights_of
 
 # Nested folds of the training bags, by which a probe chooses its strength.
 NESTED_FOLDS = 5
-# The loss that they are fitted to.
-TERM = "cross_entropy"
 
 
 @torch.no_grad()
@@ -49,10 +47,10 @@ def fit_at_once(
         ConfigError: The recipe has other terms than the loss of the task.
         DatasetError: A loss is NaN or infinite.
     """
-    if list(losses) != [TERM]:
+    if list(losses) != [TERM_AT_ONCE]:
         raise ConfigError(
             f"losses: this head is fitted at once, to the loss of the task alone; write "
-            f"{TERM}: 1.0 and no other term"
+            f"{TERM_AT_ONCE}: 1.0 and no other term"
         )
     assert isinstance(head, nn.Module)
     head.eval()
@@ -74,7 +72,7 @@ def fit_at_once(
             "training: the loss of a head that is fitted at once is not a number; look at the "
             "features with `mil bags verify`"
         )
-    history = History([{TERM: loss, "loss": loss}], [metrics])
+    history = History([{TERM_AT_ONCE: loss, "loss": loss}], [metrics])
     history.note_best(select)
     return FitResult(weights_of(head), history), line
 

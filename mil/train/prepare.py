@@ -1,6 +1,7 @@
 """Before training: the task of the labels, checks, and what some heads need first."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 
 from torch import nn
 
@@ -79,7 +80,8 @@ def prepare(head: nn.Module, train: BagSource, train_first: Callable[[nn.Module]
         train_first: Function that trains the first head of a two-stage head in place
             with `FIRST_STAGE_LOSSES` and leaves it with the weights to keep.
     """
-    device = next(head.parameters()).device
+    # A head that is fitted at once may have buffers alone.
+    device = next(chain(head.parameters(), head.buffers())).device
 
     def single_bags() -> Iterator[Bags]:
         # A fresh iterator for each user; none of them holds more than one bag.

@@ -136,7 +136,9 @@ def test_unknown_option_is_one_line(name):
 
 
 def test_unknown_head_lists_the_heads():
-    with pytest.raises(ConfigError, match=r"did you mean 'abmil'\? there are: .*abmil, acmil"):
+    with pytest.raises(
+        ConfigError, match=r"did you mean 'abmil'\? there are: .*abmil, abmil_probe, acmil"
+    ):
         build_head("abmli", {}, dim=4, classes=2)
 
 
@@ -165,8 +167,8 @@ def test_every_recipe_learns_to_find_one_planted_tile(recipe):
     fresh, truth = planted(seed=2)
     logits = head.eval()(fresh).logits.detach().numpy()
     # With context a head learns these hundred bags by heart sooner.
-    # Distances of means count every direction alike, and one of 16 holds the planted tile.
-    least = {"mixed_abmil": 0.85, "knn": 0.8}.get(settings.name, 0.97)
+    # A mean of 8 tiles holds an eighth of the planted one; and distances of means count every direction alike, and one of 16 holds the planted tile.
+    least = {"mixed_abmil": 0.85, "linear_probe": 0.9, "knn": 0.8}.get(settings.name, 0.97)
     assert auroc(truth.numpy(), logits[:, 1] - logits[:, 0]) >= least
     if isinstance(head, RemovesTiles) and settings.name != "knn":
         assert_planted_tile_is_first(head, fresh, truth, logits)
