@@ -54,6 +54,12 @@ if CONFIG.heatmap.cells_per_tile > 1:
     include: "workflow/rules/refine.smk"
 
 
+# One vector of each slide: only where slide encoders are named.
+if CONFIG.slide_encoder:
+
+    include: "workflow/rules/embed.smk"
+
+
 include: "workflow/rules/report.smk"
 
 
@@ -65,6 +71,7 @@ rule all:
         PLAN.for_each_head(METRICS),
         get_heatmaps,
         get_refined,
+        get_vectors,
         get_model_cards,
 
 

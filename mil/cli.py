@@ -17,6 +17,7 @@ from mil.crate.commands import crate
 from mil.dataset.commands import dataset_app
 from mil.dataset.demo_commands import demo_app
 from mil.doctor.commands import doctor
+from mil.embed.commands import embed
 from mil.errors import MilError
 from mil.evaluate.commands import evaluate
 from mil.features.commands import features
@@ -98,6 +99,7 @@ app.command()(stream)
 app.command()(split)
 app.command()(train)
 app.command()(score)
+app.command()(embed)
 app.command()(evaluate)
 app.command()(compare)
 app.command()(heatmap)

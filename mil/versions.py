@@ -11,6 +11,7 @@ STAGE_VERSION = {
     "split": 2,
     "train": 5,
     "score": 3,
+    "embed": 1,
     "evaluate": 8,
     "compare": 2,
     "heatmap": 8,

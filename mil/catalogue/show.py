@@ -18,7 +18,15 @@ from mil.catalogue.listing import leading_comment
 from mil.config import Recipe, load_recipe, of_recipe, recipe_path
 from mil.config.recipes import check_head, head_names, package_of, recipe_files
 from mil.errors import ConfigError, unknown_name
-from mil.heads import TwoStage, UsesGraph, blamed, build_head, head_module
+from mil.heads import (
+    TERM_AT_ONCE,
+    FitsAtOnce,
+    TwoStage,
+    UsesGraph,
+    blamed,
+    build_head,
+    head_module,
+)
 from mil.losses import TERMS
 from mil.tasks import CLASSES
 from mil.trained.record import RECORD, read_record
@@ -233,6 +241,8 @@ def _effective_terms(name: str, options: Mapping[str, Any]) -> list[str]:
     # The user's random state is left as it was.
     with blamed(check_head(name)), torch.random.fork_rng(devices=[]):
         head = build_head(name, {**options}, dim=TRIAL_DIM, classes=2)
+        if isinstance(head, FitsAtOnce):
+            return [TERM_AT_ONCE]
         # In training mode: a teacher, for instance, takes part only then.
         output = _prepared(head, bags).train()(bags)
     terms = []

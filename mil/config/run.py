@@ -9,6 +9,7 @@ from mil.config.datasets import dataset_path, subsets_of
 from mil.config.encoder_names import by_alias, unknown_encoder
 from mil.config.encoders import DEFAULT_ENCODER, load_encoders
 from mil.config.recipes import load_recipe
+from mil.config.slide_encoders import check_slide_encoders
 from mil.errors import ConfigError, unknown_name
 
 
@@ -32,6 +33,12 @@ Names = Annotated[
     list[Name],
     BeforeValidator(_as_list),
     Field(min_length=1, max_length=1000),
+    AfterValidator(_no_name_twice),
+]
+OptionalNames = Annotated[
+    list[Name],
+    BeforeValidator(_as_list),
+    Field(max_length=1000),
     AfterValidator(_no_name_twice),
 ]
 
@@ -264,7 +271,7 @@ class SlidesPerJob(Section):
         8, ge=1, description="Number of slides that a job of `features` takes, roughly."
     )
     score: int = Field(
-        64, ge=1, description="Number of slides that a job of `score` takes, roughly."
+        64, ge=1, description="Number of slides that a job of `score` or `embed` takes, roughly."
     )
     heatmap: int = Field(
         32, ge=1, description="Number of slides that a job of `heatmap` takes, roughly."
@@ -284,6 +291,11 @@ class Config(Section):
         [DEFAULT_ENCODER], description="Name of an encoder in configs/encoders.yaml, or several."
     )
     head: Names = Field(["abmil"], description="Name of a recipe in configs/heads, or several.")
+    slide_encoder: OptionalNames = Field(
+        [],
+        description="Slide encoders that make one vector of each slide: mean, mean_std, or a "
+        "recipe of `head`, by the pooled rows of its heads; one or a list; empty: no vectors.",
+    )
     seeds: int = Field(
         1, ge=1, description="Number of trainings of each head and fold, with seeds 1 to `seeds`."
     )
@@ -366,6 +378,7 @@ def load_config(raw: dict[str, Any]) -> Config:
     # Once each: two names may stand for one entry.
     entries = list(dict.fromkeys(entry or name for name, entry in names.items()))
     config = config.model_copy(update={"encoder": entries})
+    check_slide_encoders(config.slide_encoder, config.head)
     check_trainings(config)
     return config
 

@@ -33,6 +33,7 @@ FOLDERS = {
     "tile": "tiles of each slide, tissue outline and overview",
     "features": "feature bags of each slide",
     "score": "logits, predictions and attention of each slide",
+    "embed": "vector of each slide",
     "bags": "digests of the bags",
 }
 ENDINGS = {".h5": "application/x-hdf5", ".geojson": "application/geo+json", ".md": "text/markdown"}

@@ -20,8 +20,10 @@ from mil.config import Section, check_head, checked, head_names
 from mil.config.recipes import package_of
 from mil.errors import ConfigError, MilError, brief
 from mil.heads._ablation import Ablated
+from mil.heads._at_once import BagLoss, Division, FitProblem
 from mil.heads._removals import KEPT_BYTES, BothEnds, MeanRemovals, Removals, Remover
 from mil.heads._shards import Shards
+from mil.heads._stream import PoolsTiles
 
 
 @runtime_checkable
@@ -49,6 +51,28 @@ class FollowsSteps(Protocol):
 
     def after_step(self) -> None:
         """Update the head; the optimiser has just changed the parameters."""
+
+
+# The loss term that heads which are fitted at once are fitted to: that of the task.
+TERM_AT_ONCE = "cross_entropy"
+
+
+@runtime_checkable
+class FitsAtOnce(Protocol):
+    """Head that is fitted to a row of each training bag, not by steps of an optimiser.
+
+    A head that is of two stages too has its row from the first one.
+    """
+
+    def rows(self, bags: Bags) -> Float[Tensor, "bags width"]:
+        """Row of each bag, which does not depend on what is fitted."""
+
+    def fit_rows(self, rows: Float[Tensor, "bags width"], problem: FitProblem) -> str:
+        """Fit the head to rows of the training bags, float64 on the CPU.
+
+        Returns:
+            A line about what was chosen.
+        """
 
 
 @runtime_checkable
@@ -257,15 +281,21 @@ def blamed(entry: EntryPoint | None) -> Iterator[None]:
 
 __all__ = [
     "KEPT_BYTES",
+    "TERM_AT_ONCE",
     "Ablated",
     "AblatesBranches",
+    "BagLoss",
     "BothEnds",
+    "Division",
+    "FitProblem",
+    "FitsAtOnce",
     "FollowsSteps",
     "HoldsChoices",
     "InShards",
     "MeanRemovals",
     "MixesTiles",
     "Part",
+    "PoolsTiles",
     "Removals",
     "Remover",
     "RemovesTiles",

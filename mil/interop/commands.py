@@ -17,6 +17,8 @@ bags_app.command("fetch")(bags_fetch)
 bags_app.command("sets")(bags_sets)
 
 Tool = Literal["clam", "trident", "stamp", "acmil"]
+# Formats of slides as vectors beside those of bags.
+Target = Literal["clam", "trident", "stamp", "acmil", "anndata", "parquet"]
 BagFolder = Annotated[Path, typer.Argument(help="Folder of the bags.")]
 
 
@@ -165,9 +167,28 @@ def bags_import(
 
 @bags_app.command("export")
 def bags_export(
-    bags: BagFolder,
-    out: Annotated[Path, typer.Option(help="Folder for the other tool's files.")],
-    tool: Annotated[Tool, typer.Option("--to", help="Tool whose file format is written.")],
+    bags: Annotated[
+        Path,
+        typer.Argument(
+            help="Folder of the bags; for anndata and parquet, of the vectors of `mil embed`."
+        ),
+    ],
+    out: Annotated[
+        Path,
+        typer.Option(
+            help="Folder for the other tool's files; for anndata and parquet the file, .h5ad or "
+            ".parquet."
+        ),
+    ],
+    target: Annotated[
+        Target,
+        typer.Option(
+            "--to",
+            "--format",
+            help="Tool whose file format is written; anndata and parquet: one table of the "
+            "slides' vectors.",
+        ),
+    ],
     # Tables that go with the bags.
     dataset: Annotated[
         str,
@@ -184,18 +205,40 @@ def bags_export(
             help="Nominal magnification for TRIDENT, such as 20, where bags have no target.",
         ),
     ] = None,
+    seed: Annotated[
+        int | None, typer.Option(help="Seed of the head whose vectors are exported.")
+    ] = None,
+    fold: Annotated[
+        int | None, typer.Option(min=0, help="Fold of the head whose vectors are exported.")
+    ] = None,
     force: Annotated[
         bool, typer.Option("--force", help="Write into a folder that is not empty.")
     ] = False,
 ) -> None:
-    """Export bags as another tool's files."""
-    from mil.interop.export_bags import run
-    from mil.interop.messages import export_lines
+    """Export bags as another tool's files, or vectors of slides as one table."""
+    if target in ("anndata", "parquet"):
+        from mil.interop.export_vectors import run as run_vectors
+        from mil.interop.messages import vector_lines
 
-    result = run(
-        bags, out, tool=tool, dataset=dataset, folds=folds, magnification=magnification, force=force
-    )
-    for line in export_lines(result, tool, out):
+        table = run_vectors(
+            bags, out, file_format=target, dataset=dataset, folds=folds, seed=seed, fold=fold
+        )
+        lines = vector_lines(table, target, out)
+    else:
+        from mil.interop.export_bags import run
+        from mil.interop.messages import export_lines
+
+        result = run(
+            bags,
+            out,
+            tool=target,
+            dataset=dataset,
+            folds=folds,
+            magnification=magnification,
+            force=force,
+        )
+        lines = export_lines(result, target, out)
+    for line in lines:
         typer.echo(line)
 
 

@@ -1,9 +1,11 @@
 """Lines that `mil bags import` and `mil bags export` print when they are done."""
 
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 
 from mil.errors import some
 from mil.interop.export_bags import BagExportResult
+from mil.interop.export_vectors import VectorTable
 from mil.interop.import_bags import BagImportResult, DifferentPixelSize
 
 # What cannot be done without a fact, and the option that states it.
@@ -76,9 +78,32 @@ def export_lines(result: BagExportResult, tool: str, out: Path) -> list[str]:
         "slides whose state is not ok": result.not_ok,
         "slides that are not in the dataset": result.not_in_dataset,
     }
-    for reason, names in left_out.items():
-        if names:
-            lines.append(f"left out: {len(names)} {reason}: {some(names)}")
+    lines += _left_out_lines(left_out)
     if result.invalid_tiles:
         lines.append(f"left out: {result.invalid_tiles} tiles that could not be read")
     return lines
+
+
+def vector_lines(table: VectorTable, file_format: str, out: Path) -> list[str]:
+    """Lines about an export of vectors: what was written, and what was left out.
+
+    Args:
+        table: the vectors.
+        file_format: `anndata` or `parquet`.
+        out: the file.
+    """
+    slides, dim = table.vectors.shape
+    lines = [f"export: {slides} slides of {dim} numbers to {file_format} in {out}"]
+    left_out = {
+        "slides whose state is not ok": table.not_ok,
+        "slides that are not in the dataset": table.not_in_dataset,
+    }
+    return lines + _left_out_lines(left_out)
+
+
+def _left_out_lines(left_out: Mapping[str, Sequence[str]]) -> list[str]:
+    return [
+        f"left out: {len(names)} {reason}: {some(names)}"
+        for reason, names in left_out.items()
+        if names
+    ]

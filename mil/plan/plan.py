@@ -32,6 +32,7 @@ from mil.plan.parts import StageParts, refresh_tables
 OUTPUTS: dict[str, tuple[str | tuple[str, ...], ...]] = {
     "tile": (".h5", ".geojson", ".jpg"),
     "features": (".h5",),
+    # Division and endings of `embed` too.
     "score": (".h5",),
     # The layer of a large slide is packed.
     "heatmap": (".png", (".geojson", ".geojson.gz"), ".csv"),
@@ -170,6 +171,9 @@ class Plan:
             }
             for stage, folder in {} if self.precomputed_dir else folders.items():
                 refresh_tables(folder, members[stage], OUTPUTS[stage])
+            for slide_encoder in self.config.slide_encoder:
+                vectors = results / "embed" / tiling / encoder / slide_encoder
+                refresh_tables(vectors, members["score"], OUTPUTS["score"])
             for head in self.config.head:
                 scored = results / "score" / tiling / encoder / head
                 refresh_tables(scored, members["score"], OUTPUTS["score"])
@@ -242,6 +246,16 @@ class Plan:
         """
         patterns = self.for_each_encoder(pattern)
         return [path.replace("{head}", head) for path in patterns for head in self.config.head]
+
+    def for_each_slide_encoder(self, pattern: str) -> list[str]:
+        """A path for each encoder and slide encoder of the run; other wildcards stay in it.
+
+        Args:
+            pattern: Path with `{dataset}`, `{tiling}`, `{encoder}` and `{slide_encoder}`.
+        """
+        patterns = self.for_each_encoder(pattern)
+        names = self.config.slide_encoder
+        return [path.replace("{slide_encoder}", name) for path in patterns for name in names]
 
 
 def make_plan(raw: dict[str, Any]) -> Plan:

@@ -11,6 +11,7 @@ RULES = [
     "train",
     "score",
     "score_patients",
+    "embed",
     "evaluate",
     "card",
     "compare",

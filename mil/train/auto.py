@@ -13,6 +13,7 @@ from mil.config import Cohort, Recipe, TrainConfig, checked
 # the attention branch.
 WITH_HIDDEN = (
     "abmil",
+    "abmil_probe",
     "acmil",
     "acmil_mha",
     "clam_mb",
@@ -30,6 +31,7 @@ WITH_HIDDEN = (
 )
 WITH_ATTENTION = (
     "abmil",
+    "abmil_probe",
     "acmil",
     "clam_mb",
     "clam_sb",
@@ -41,7 +43,7 @@ WITH_ATTENTION = (
 )
 # Heads whose option `dropout` a plan may set: with whitened features it raised the AUROC
 # of slides (acmil) or of tiles (abmil), and lowered neither.
-WITH_DROPOUT = ("abmil", "acmil")
+WITH_DROPOUT = ("abmil", "abmil_probe", "acmil")
 DROPOUT = 0.5
 # Smaller cohorts have fewer steps an epoch, and are trained for as many steps as one of
 # this many slides: those of the demo were not learned in 50 epochs.

@@ -13,8 +13,9 @@ from typing import NamedTuple
 import torch
 from torch import Tensor, nn
 
-from mil.heads import UsesGraph, build_head
+from mil.heads import FitsAtOnce, UsesGraph, build_head
 from mil.progress import progress
+from mil.train.at_once import fit_at_once
 from mil.train.inner import InnerFold, inner_folds, largest_count, own_split
 from mil.train.job import HeadJob, TrainingReport
 from mil.train.loop import FitResult, TrainingData, fit
@@ -183,6 +184,8 @@ def _fit(
 ) -> list[FitResult]:
     """Fit heads with a checkpoint file, a progress bar and curves."""
     job = schedule.job
+    if isinstance(heads[0], FitsAtOnce):
+        return [_fit_at_once(schedule, part, data, head) for head in heads]
     recipe = job.recipe
     numbers = schedule.numbers(part)
     checkpoint = job.checkpoint(numbers[0], is_only=schedule.has_one)
@@ -225,6 +228,24 @@ def _fit(
     for training_report in reports:
         training_report.close()
     return results
+
+
+def _fit_at_once(
+    schedule: _Schedule, part: InnerFold, data: TrainingData, head: nn.Module
+) -> FitResult:
+    """Fit a head without steps; it takes too little time for a checkpoint."""
+    job = schedule.job
+    assert isinstance(head, FitsAtOnce)
+    result, line = fit_at_once(
+        head,
+        data,
+        [job.fold.bags[index] for index in part.train],
+        job.recipe.losses,
+        job.recipe.train,
+        seed=schedule.order_seed(part),
+    )
+    job.print(line)
+    return result
 
 
 def _initialised(

@@ -1,13 +1,14 @@
 """Before training: the task of the labels, checks, and what some heads need first."""
 
 from collections.abc import Callable, Iterator, Sequence
+from itertools import chain
 
 from torch import nn
 
 from mil.bags import Bags
 from mil.config import DatasetConfig, LossWeight, Recipe
 from mil.errors import ConfigError
-from mil.heads import TwoStage, UsesGraph
+from mil.heads import FitsAtOnce, TwoStage, UsesGraph
 from mil.losses import check_terms
 from mil.tasks import AnyTask, fit_task
 from mil.train.data import BagSource, batches
@@ -61,7 +62,8 @@ def check_compatible(task: AnyTask, recipe: Recipe, head: nn.Module) -> None:
             "not have; set loss"
         )
     # A Cox loss of a single bag is zero: it orders the bags of one batch by risk.
-    if recipe.train.batch_bags < task.smallest_batch:
+    by_steps = isinstance(head, TwoStage) or not isinstance(head, FitsAtOnce)
+    if by_steps and recipe.train.batch_bags < task.smallest_batch:
         raise ConfigError(
             f"task {task.kind}: its loss compares the bags of one batch; set "
             f"train.batch_bags in the recipe to {task.smallest_batch} or more (32, for example), "
@@ -78,7 +80,8 @@ def prepare(head: nn.Module, train: BagSource, train_first: Callable[[nn.Module]
         train_first: Function that trains the first head of a two-stage head in place
             with `FIRST_STAGE_LOSSES` and leaves it with the weights to keep.
     """
-    device = next(head.parameters()).device
+    # A head that is fitted at once may have buffers alone.
+    device = next(chain(head.parameters(), head.buffers())).device
 
     def single_bags() -> Iterator[Bags]:
         # A fresh iterator for each user; none of them holds more than one bag.

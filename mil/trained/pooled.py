@@ -1,9 +1,11 @@
-"""Output of a head that pools, without what only training needs."""
+"""Row of a head that pools, and its output without what only training needs."""
 
-from torch import nn
+import torch
+from jaxtyping import Float
+from torch import Tensor, nn
 
 from mil.bags import Bags, HeadOutput
-from mil.heads._stream import PoolsTiles
+from mil.heads import PoolsTiles
 from mil.trained.assembled import Assembled, average_outputs
 
 
@@ -27,3 +29,20 @@ def pooled_output(head: nn.Module, bags: Bags) -> HeadOutput:
         return head.predict(pooling.rows, pooling.scores)
     output: HeadOutput = head(bags)
     return output
+
+
+def pooled_row(head: nn.Module, bags: Bags) -> Float[Tensor, " row"]:
+    """Pooled row of one bag: the vector that a head's classifier sees.
+
+    Rows of several branches, and of several members, stand side by side: members lie in
+    different spaces, in which a mean would mean nothing.
+
+    Args:
+        head: Head of which every member follows `mil.heads.PoolsTiles`, in evaluation
+            mode.
+        bags: One bag.
+    """
+    if isinstance(head, Assembled):
+        return torch.cat([pooled_row(member, own) for member, own in head.members_and_bags(bags)])
+    assert isinstance(head, PoolsTiles)
+    return head.pool(bags).rows[0].flatten()

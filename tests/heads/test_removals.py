@@ -16,11 +16,14 @@ CLASSES = 3
 TILES = 17
 REMOVING = (
     "abmil",
+    "abmil_probe",
     "acmil",
     "acmil_mha",
     "clam_mb",
     "clam_sb",
     "ibmil",
+    "knn",
+    "linear_probe",
     "max",
     "mean",
     "mha",

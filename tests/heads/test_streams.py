@@ -15,11 +15,14 @@ DIM = 12
 CLASSES = 3
 STREAMING = (
     "abmil",
+    "abmil_probe",
     "acmil",
     "acmil_mha",
     "clam_mb",
     "clam_sb",
     "ibmil",
+    "knn",
+    "linear_probe",
     "max",
     "mean",
     "mha",

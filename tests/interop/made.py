@@ -6,7 +6,7 @@ from typing import Any
 import torch
 
 from mil.config import Recipe
-from mil.heads import build_head
+from mil.heads import build_head, head_module
 from mil.tasks import Classification
 from mil.trained import Trained, save_trained
 
@@ -21,7 +21,9 @@ def make(folder: Path, name: str = "abmil", seed: int = 1, **changes: Any) -> Pa
         changes: fields of `Trained` that differ from the usual ones.
     """
     torch.manual_seed(seed)
-    options = {"hidden": 8}
+    # Linear probes have no width of their own.
+    has_hidden = "hidden" in head_module(name).Config.model_fields
+    options = {"hidden": 8} if has_hidden else {}
     usual = {
         "recipe_name": name,
         "recipe": Recipe(name=name, options=options, losses={"cross_entropy": 1}),

@@ -12,7 +12,9 @@ from mil.train.optim import make_optimiser
 from mil.train.precision import choose_dtype, forward_autocast
 
 CPU = torch.device("cpu")
-RECIPES = sorted(path.stem for path in config_path("heads").glob("*.yaml"))
+# Heads that are fitted at once take no step.
+AT_ONCE = {"abmil_probe", "knn", "linear_probe", "linear_probe_std"}
+RECIPES = sorted({path.stem for path in config_path("heads").glob("*.yaml")} - AT_ONCE)
 LABELS = torch.tensor([1, 0])
 
 

@@ -3,6 +3,7 @@
 from pathlib import Path
 
 from mil.config import load_recipe, recipe_path
+from mil.config.slide_encoders import STATISTICS
 
 FETCHABLE = PLAN.fetchable
 TO_READ = {} if PLAN.precomputed_dir else PLAN.slides_to_read
@@ -29,6 +30,9 @@ MODEL_CARD = "results/{dataset}/train/{tiling}/{encoder}/{head}/seed{seed}_fold{
 # The heads of one recipe: their scores, evaluated and drawn.
 SCORES_DIR = "results/{dataset}/score/{tiling}/{encoder}/{head}"
 SCORED_PART = "results/{dataset}/score/{tiling}/{encoder}/{head}/parts/{part}.csv"
+VECTORS_PART = (
+    "results/{dataset}/embed/{tiling}/{encoder}/{slide_encoder}/parts/{part}.csv"
+)
 SCORES_OF_PATIENTS = "results/{dataset}/score/{tiling}/{encoder}/{head}/patients"
 SCORES_OF_ALL = SCORES_OF_PATIENTS if CONFIG.fusion == "early" else SCORES_DIR
 TRAINED_DIR = "results/{dataset}/train/{tiling}/{encoder}/{head}"
@@ -195,6 +199,20 @@ def get_initial_weights(wildcards):
 def get_weights(wildcards):
     """The weights of a recipe's heads, of all seeds and folds."""
     return expand_seeds_and_folds(WEIGHTS, **wildcards)
+
+
+def get_weights_of_slide_encoder(wildcards):
+    """The weights of all heads of a slide encoder that is a recipe; none of statistics."""
+    if wildcards.slide_encoder in STATISTICS:
+        return []
+    paths = without_part(wildcards)
+    return expand_seeds_and_folds(WEIGHTS, head=paths.pop("slide_encoder"), **paths)
+
+
+def get_vectors(wildcards):
+    """Tables of the vectors of the run; none unless they are asked for."""
+    patterns = PLAN.for_each_slide_encoder(VECTORS_PART)
+    return [path for pattern in patterns for path in expand_parts(pattern, "score")]
 
 
 def get_model_cards(wildcards):

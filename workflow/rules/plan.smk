@@ -83,6 +83,7 @@ wildcard_constraints:
     tiling=TILING,
     encoder="|".join(re.escape(name) for name in {**PLAN.encoders, **PLAN.tilings}),
     head=r"[^/]+",
+    slide_encoder=r"[^/]+",
     part=r"[0-9]+of[0-9]+",
     seed=r"\d+",
     fold=r"\d+",
