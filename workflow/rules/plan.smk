@@ -3,7 +3,11 @@ import re
 from pathlib import Path
 
 from mil.plan import locks
-from mil.plan.exits import exit_on_error, require_writable_folder
+from mil.plan.exits import (
+    exit_on_error,
+    require_container,
+    require_writable_folder,
+)
 from mil.plan.plan import TILING, make_plan
 from mil.versions import STAGE_VERSION
 
@@ -40,8 +44,13 @@ def announce_downloads():
         )
 
 
-# Only for `--sdm apptainer`: put an image here in which this package is installed.
-container: "docker://python:3.12-slim"
+with exit_on_error():
+    require_container(workflow.deployment_settings.deployment_method, CONFIG.container)
+
+# Used with `--sdm apptainer` alone.
+if CONFIG.container:
+
+    container: CONFIG.container
 
 
 # Names of this run only: a mistyped target is refused at once, not by a job hours later.
