@@ -68,9 +68,10 @@ def test_a_profile_without_its_plug_in_says_how_to_get_it():
         require_executor("no_such_cluster")
 
 
-def test_the_profile_of_slurm_asks_for_its_plug_in():
-    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
-    assert profile["__definitions__"][-1] == f'require_executor("{profile["executor"]}")'
+@pytest.mark.parametrize("name", ["slurm", "kubernetes", "aws-batch"])
+def test_a_profile_asks_for_its_plug_in(name):
+    profile = yaml.safe_load((ROOT / "profiles" / name / "config.yaml").read_text())
+    assert f'require_executor("{profile["executor"]}")' in profile["__definitions__"]
 
 
 @pytest.mark.parametrize(
