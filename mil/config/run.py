@@ -341,6 +341,13 @@ class Config(Section):
         description="Permission to continue without slides that cannot be used; the report "
         "lists them.",
     )
+    # No image is published: a name that everybody could pull would promise one.
+    container: str | None = Field(
+        None,
+        min_length=1,
+        description="Image of mil in which `snakemake --sdm apptainer` runs the jobs: a file such "
+        "as mil.sif, or a name such as docker://REGISTRY/mil@sha256:DIGEST.",
+    )
     # In the run's configuration, which is the user's own: a dataset may come from others.
     trust_urls: bool = Field(
         False,
@@ -356,7 +363,7 @@ class Config(Section):
     heatmap: HeatmapConfig = HeatmapConfig()
     slides_per_job: SlidesPerJob = SlidesPerJob()
 
-    @field_validator("slides_dir", "bags", mode="before")
+    @field_validator("slides_dir", "bags", "container", mode="before")
     @classmethod
     def _is_text(cls, value: Any) -> Any:
         return as_text(value)

@@ -28,7 +28,9 @@ SPDX = "https://spdx.org/licenses/"
 LICENCE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 # Folders of which each file is listed; of the others, which hold a large file for each
 # slide, number and size.
-LISTED = ("compare", "evaluate", "split", "train", "heatmap")
+LISTED = ("report_slides", "compare", "evaluate", "split", "train", "heatmap", "refine")
+# Files beside these folders, report first.
+BESIDE = ("report.html", "report.json", "config.json", "checklist_*.md")
 FOLDERS = {
     "tile": "tiles of each slide, tissue outline and overview",
     "features": "feature bags of each slide",
@@ -179,7 +181,7 @@ def _licence(text: str) -> dict[str, Any]:
 
 def _listed(results: Path) -> list[Path]:
     """Files that are listed one by one, report first; no link, which may lead outside."""
-    paths = [results / "report.html"]
+    paths = [path for name in BESIDE for path in sorted(results.glob(name))]
     for name in LISTED:
         paths += sorted((results / name).rglob("*"))
     return [path for path in paths if _is_result(path, results)]

@@ -1,7 +1,7 @@
 """Errors while the workflow is read: one line, without the workflow's own trace."""
 
 import os
-from collections.abc import Iterator
+from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
@@ -44,3 +44,27 @@ def require_writable_folder(folder: Path) -> None:
                 f"{path.absolute()}: cannot be written to; a run writes results, logs and records "
                 "into the folder that it is started in: start it elsewhere, with -s PATH/Snakefile"
             )
+
+
+def require_container(deployment: Iterable[object], image: str | None) -> None:
+    """Check that a run in containers names an image, and one that is there.
+
+    Args:
+        deployment: Snakemake's methods of deployment for this run; `apptainer` needs an image.
+        image: File or address of an image; None: none is named.
+
+    Raises:
+        ConfigError: No image is named, or its file does not exist.
+    """
+    if "apptainer" not in map(str, deployment):
+        return
+    if image is None:
+        raise ConfigError(
+            "--sdm apptainer needs an image with mil in it, and none is published: build one "
+            "(docs/how-to/cluster.md#container), then --config container=mil.sif"
+        )
+    if "://" not in image and not Path(image).is_file():
+        raise ConfigError(
+            f"container={image}: no such file; give an image such as mil.sif, or an address such "
+            "as docker://REGISTRY/mil@sha256:DIGEST"
+        )

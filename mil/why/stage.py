@@ -1,5 +1,6 @@
 """A file in; how it came about out. No torch."""
 
+import re
 from pathlib import Path
 
 import h5py
@@ -12,12 +13,16 @@ from mil.why.answer import Answer
 from mil.why.heads import of_head, of_scores
 from mil.why.heatmaps import of_heatmap
 from mil.why.predictions import of_predictions
+from mil.why.results import of_folds, of_report
 from mil.why.slides import FORMATS
 from mil.why.study import Study, study_of
 
+FOLDS = re.compile(r"folds[0-9]*\.csv")
 EVALUATED = (PREDICTIONS, METRICS, "predictions_patients.csv")
+REPORT = "report.html"
 KINDS = (
-    "a tiles file, a bag, a score file, a head's folder, predictions.csv, metrics.json or a heatmap"
+    "a tiles file, a bag, folds1.csv, a head's folder, a score file, predictions.csv, "
+    "metrics.json, a heatmap or report.html"
 )
 
 
@@ -44,6 +49,10 @@ def run(
         return of_predictions(path, study, slide)
     if slide:
         raise DatasetError(f"--slide goes with predictions.csv, not with {path}; leave it out")
+    if path.name == REPORT:
+        return of_report(path, dataset, slides_dir)
+    if FOLDS.fullmatch(path.name):
+        return of_folds(path, study)
     folder = path if path.is_dir() else path.parent
     if (folder / RECORD).is_file():
         return of_head(folder, study)

@@ -2,6 +2,7 @@
 
 import json
 from hashlib import sha256
+from pathlib import Path
 from urllib.parse import unquote
 
 import pytest
@@ -19,6 +20,10 @@ def results(tmp_path):
     folder = tmp_path / "toy study"
     files = {
         "report.html": "<html>",
+        "report.json": "{}",
+        "config.json": "{}",
+        "notes.txt": "of the user",
+        "report_slides/a.html": "<html>",
         "evaluate/t/e/h/metrics.json": "{}",
         "heatmap/t/e/h/a b.png": "png",
         "train/t/e/h/seed1_fold0of1/head.safetensors": "weights",
@@ -48,6 +53,9 @@ def test_every_file_is_listed_with_its_size_and_digest(results):
     files = {key: entity for key, entity in by_id.items() if entity["@type"] == "File"}
     assert set(map(unquote, files)) == {
         "report.html",
+        "report.json",
+        "config.json",
+        "report_slides/a.html",
         "evaluate/t/e/h/metrics.json",
         "heatmap/t/e/h/a b.png",
         "train/t/e/h/seed1_fold0of1/head.safetensors",
@@ -80,6 +88,28 @@ def test_what_the_specification_requires(results):
     first = (results / NAME).read_bytes()
     entities(results)
     assert (results / NAME).read_bytes() == first
+
+
+@pytest.mark.slow
+def test_a_library_for_crates_reads_it_and_knows_each_word(results):
+    from rocrate import rocrate
+
+    run(results, FACTS)
+    crate = rocrate.ROCrate(results)
+    assert crate.name == "Multiple-instance learning on toy study"
+    assert {author["name"] for author in crate.root_dataset["author"]} == set(FACTS.authors)
+    read = {unquote(entity.id) for entity in crate.data_entities}
+    assert all((results / name).exists() for name in read)
+    context = json.loads((Path(rocrate.__file__).parent / "data/ro-crate.jsonld").read_text())
+    content = json.loads((results / NAME).read_text())
+    words = {*context["@context"], *content["@context"][1]}
+    for entity in content["@graph"]:
+        assert {*entity} - {"@id", "@type"} <= words
+        assert entity["@type"] in words
+        # Flat, as JSON-LD of crates is: a reference is an id alone.
+        values = [value if isinstance(value, list) else [value] for value in entity.values()]
+        references = [part for value in values for part in value if isinstance(part, dict)]
+        assert all(part.keys() == {"@id"} for part in references)
 
 
 def test_a_licence_that_was_not_stated_is_not_made_up(results):

@@ -7,9 +7,10 @@ from pathlib import Path
 import pytest
 import yaml
 import yte
+from snakemake_interface_executor_plugins.settings import DeploymentMethod
 
 from mil.errors import ConfigError, DatasetError
-from mil.plan.exits import exit_on_error, require_writable_folder
+from mil.plan.exits import exit_on_error, require_container, require_writable_folder
 from mil.plan.plugins import require_executor
 from tests.messages import one_line
 
@@ -48,15 +49,29 @@ def test_a_folder_that_cannot_be_written_to_is_named(tmp_path, monkeypatch, clos
         require_writable_folder(tmp_path)
 
 
+def test_a_run_in_containers_names_an_image_that_is_there(tmp_path):
+    require_container(["conda"], None)
+    require_container([], str(tmp_path / "not_used.sif"))
+    require_container([DeploymentMethod.APPTAINER], "docker://example/mil@sha256:0")
+    with one_line(ConfigError, match="needs an image with mil in it, and none is published"):
+        require_container([DeploymentMethod.APPTAINER], None)
+    image = tmp_path / "mil.sif"
+    with one_line(ConfigError, match="mil.sif: no such file; give an image"):
+        require_container([DeploymentMethod.APPTAINER], str(image))
+    image.touch()
+    require_container([DeploymentMethod.APPTAINER], str(image))
+
+
 def test_a_profile_without_its_plug_in_says_how_to_get_it():
     line = "pip install snakemake-executor-plugin-no_such_cluster$"
     with pytest.raises(SystemExit, match=f"^mil: this profile needs .*: {line}"):
         require_executor("no_such_cluster")
 
 
-def test_the_profile_of_slurm_asks_for_its_plug_in():
-    profile = yaml.safe_load((ROOT / "profiles/slurm/config.yaml").read_text())
-    assert profile["__definitions__"][-1] == f'require_executor("{profile["executor"]}")'
+@pytest.mark.parametrize("name", ["slurm", "kubernetes", "aws-batch"])
+def test_a_profile_asks_for_its_plug_in(name):
+    profile = yaml.safe_load((ROOT / "profiles" / name / "config.yaml").read_text())
+    assert f'require_executor("{profile["executor"]}")' in profile["__definitions__"]
 
 
 @pytest.mark.parametrize(

@@ -5,7 +5,11 @@ from functools import cache
 from pathlib import Path
 
 from mil.plan import locks
-from mil.plan.exits import exit_on_error, require_writable_folder
+from mil.plan.exits import (
+    exit_on_error,
+    require_container,
+    require_writable_folder,
+)
 from mil.plan.gpu import asks_for_gpu
 from mil.plan.plan import TILING, make_plan
 from mil.versions import STAGE_VERSION
@@ -73,8 +77,13 @@ def grow(amount):
     return lambda wildcards, attempt: amount * 2 ** (attempt - 1)
 
 
-# Only for `--sdm apptainer`: put an image here in which this package is installed.
-container: "docker://python:3.12-slim"
+with exit_on_error():
+    require_container(workflow.deployment_settings.deployment_method, CONFIG.container)
+
+# Used with `--sdm apptainer` alone.
+if CONFIG.container:
+
+    container: CONFIG.container
 
 
 # Names of this run only: a mistyped target is refused at once, not by a job hours later.
