@@ -46,6 +46,17 @@ def target_flags(wildcards, output):
     return " ".join([*targets, *flags.speed_flags(CONFIG.features)])
 
 
+def require_flag(stage):
+    """Function for the flag that a slide which vanishes during the run is an error; see `Plan.missing`."""
+
+    def flag(wildcards, output):
+        # Not recorded, as in `target_flags`.
+        members = list_members(stage, wildcards.part)
+        return "" if PLAN.missing.keys() & set(members) else "--require-slides"
+
+    return flag
+
+
 def fetch_flags(wildcards, output):
     """Settings of downloads: no output depends on them."""
     return flags.fetch_flags(CONFIG)
