@@ -9,6 +9,7 @@ from tests.chaos.faults import (
     Fault,
     corrupt,
     cut,
+    cut_off,
     damage_checkpoint,
     fill_disk,
     flip,
@@ -29,6 +30,7 @@ GONE = r"failed: mil: .*mini_03\.tif: no such file.*put (it|the slide) back"
 # Of a job whose process was killed.
 KILLED = r"^\w+.* failed: killed"
 DAMAGED = r"failed: mil: .*delete it"
+CUT_OFF = r"failed: mil: s3://slides/mini_0\d\.tif: .*(the next run goes on|check the url and)"
 # Size of a study's disk before its space is cut down, MB.
 DISK_MB = 500
 AT = "224px_0.5mpp/efficientnet_lite0"
@@ -55,6 +57,7 @@ def all_chains(undisturbed: Undisturbed, seed: int, kills: int) -> list[Chain]:
         *kill_chains(undisturbed, random, kills),
         disk_chain(undisturbed, random),
         mixed_chain(undisturbed, random),
+        store_chain(random),
         corruption_chain(),
         late_corruption_chain(),
     ]
@@ -131,6 +134,15 @@ def mixed_chain(undisturbed: Undisturbed, random: Random) -> Chain:
         read_only(Moment("heatmap", 1)),
     )
     return Chain("mixed", faults)
+
+
+def store_chain(random: Random) -> Chain:
+    """The store of the slides cut off in the middle of one, twice."""
+    faults = [
+        Fault("store cut off", f"after {sent} bytes", cut_off(sent), (CUT_OFF,))
+        for sent in (random.randrange(1, 200_000), random.randrange(200_000, 400_000))
+    ]
+    return Chain("store", tuple(faults), is_remote=True)
 
 
 def _corruption(name: str, file: str, how: Callable[[Path], None], until: str = "") -> Fault:

@@ -72,12 +72,14 @@ class Chain:
         faults: Faults; the same command follows each.
         is_finished: Whether the study starts from its end, not from its slides.
         disk: Size of a disk of its own for the study, MB; 0: none.
+        is_remote: Whether some slides are in a store, to which the faults cut the line.
     """
 
     name: str
     faults: tuple[Fault, ...]
     is_finished: bool = False
     disk: int = 0
+    is_remote: bool = False
 
     @property
     def needs_mounts(self) -> bool:
@@ -170,6 +172,25 @@ def take_slide_away(moment: Moment, slide: str) -> Strike:
             code = process.wait()
         shutil.move(kept, file)
         return Struck(code, study.shown(), hit)
+
+    return strike
+
+
+def cut_off(sent_bytes: int) -> Strike:
+    """Cut the line to the store in the middle of a slide; it is back before the next run.
+
+    Args:
+        sent_bytes: Bytes of a slide after which the line is dead.
+    """
+
+    def strike(study: Study) -> Struck:
+        line = study.line
+        assert line is not None, "the study has no store"
+        line.die_after(sent_bytes)
+        code, shown = study.run()
+        hit = line.is_dead
+        line.revive()
+        return Struck(code, shown, hit)
 
     return strike
 

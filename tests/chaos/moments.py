@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from random import Random
 
-from tests.chaos.study import SECONDS, WRITTEN, Study
+from tests.chaos.study import SECONDS, Study
 
 POLL_S = 0.01
 # Stages in the order of the workflow, and what their files' folder is called in the results.
@@ -24,7 +24,6 @@ STAGES = (
     "compare",
     "report",
 )
-FETCH = "fetch"
 # A scratch file of a small result lives for milliseconds: it may never be seen.
 SCRATCH_WAIT_S = 3.0
 
@@ -107,17 +106,15 @@ def _has_begun(study: Study, stage: str) -> bool:
 
 
 def paths_of(study: Study, stage: str) -> Iterator[str]:
-    """Files of a stage, those that are being written too."""
-    for top in WRITTEN:
-        if top == "logs" or (top == "data") != (stage == FETCH):
-            continue
-        for folder, _, names in os.walk(study.folder / top):
-            parts = Path(folder).relative_to(study.folder).parts
-            # The report is written into the folder of the whole study.
-            if stage == FETCH or stage in parts or (stage == "report" and len(parts) == 2):
-                yield from (f"{folder}/{name}" for name in names)
+    """Results of a stage, those that are being written too."""
+    results = study.folder / "results"
+    for folder, _, names in os.walk(results):
+        parts = Path(folder).relative_to(results).parts
+        # The report is written into the folder of the whole study.
+        if stage in parts or (stage == "report" and len(parts) == 1):
+            yield from (f"{folder}/{name}" for name in names)
 
 
 def _is_writing(study: Study, stage: str, seen: set[str]) -> bool:
     now = set(paths_of(study, stage)) - seen
-    return any("/.partial-" in path or path.endswith(".part") for path in now)
+    return any("/.partial-" in path for path in now)

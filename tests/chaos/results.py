@@ -19,7 +19,7 @@ REPORT = re.compile(r"/report\.html$")
 WRITTEN = re.compile(rb"<tr><th scope=\"row\">written</th>.*")
 TOOK = re.compile(rb"<tr><td>(tile|features|score|heatmap|refine)\b.*</tr>")
 
-SCRATCH = re.compile(r"(^|/)\.partial-|\.part$")
+SCRATCH = re.compile(r"(^|/)\.(partial|fetch)-")
 
 
 class File(NamedTuple):

@@ -55,6 +55,11 @@ def play(chain: Chain, undisturbed: Undisturbed, folder: Path) -> Outcome:
             stack.enter_context(mounts.small_disk(folder, chain.disk))
         start = undisturbed.end if chain.is_finished else undisturbed.slides
         study = start.copied(folder)
+        if chain.is_remote:
+            # Here, since the store's server is slow to import.
+            from tests.chaos.store import remote_slides
+
+            study = stack.enter_context(remote_slides(study))
         _play(chain, study, undisturbed.files, outcome)
     if not outcome.wrong:
         shutil.rmtree(folder, ignore_errors=True)

@@ -10,16 +10,18 @@ from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from mil.fetch.stage import run as fetch
 from mil.io.tables import read_dataset
+
+if TYPE_CHECKING:
+    from tests.chaos.store import MortalLine
 
 ROOT = Path(__file__).parents[2]
 DATASET = "demo_mini"
 HEAD = "abmil"
 CONFIG = (f"dataset={DATASET}", f"head={HEAD}")
-# Folders that a run writes into, and of which the progress of a run is read.
-WRITTEN = ("results", "logs", "data")
 # Of a run that hangs; a busy machine takes a minute for a few seconds of computing.
 SECONDS = 1800
 
@@ -32,11 +34,13 @@ class Study:
         folder: Folder that the run is started in.
         config: Settings of the run, `key=value`.
         variables: Environment variables of the run beside those of this process.
+        line: Line to the store of its slides; None: they are all here.
     """
 
     folder: Path
     config: Sequence[str] = CONFIG
     variables: Mapping[str, str] = field(default_factory=dict)
+    line: "MortalLine | None" = None
 
     @property
     def output(self) -> Path:
