@@ -5,12 +5,14 @@ results are compared with those of an undisturbed run. Exit code 1 if anything i
 """
 
 import argparse
+import os
 import shutil
 import sys
 import tempfile
 import time
 from collections import Counter
 from collections.abc import Sequence
+from contextlib import ExitStack
 from pathlib import Path
 
 from tests.chaos import mounts
@@ -18,6 +20,7 @@ from tests.chaos.choice import all_chains, quick_chains
 from tests.chaos.faults import Chain
 from tests.chaos.rounds import Outcome, play
 from tests.chaos.undisturbed import Undisturbed, run_undisturbed
+from tests.chaos.warm import warm_mil
 
 
 def main() -> int:
@@ -26,21 +29,28 @@ def main() -> int:
     folder = options.keep or Path(tempfile.mkdtemp(prefix="chaos_"))
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
-    undisturbed = run_undisturbed(folder)
-    print(f"undisturbed: {len(undisturbed.files)} files, {time.monotonic() - began:.0f} s")
-    chains = quick_chains(undisturbed, options.seed)
-    if not options.quick:
-        chains = all_chains(undisturbed, options.seed, options.kills)
-    outcomes = [
-        _play(chain, undisturbed, folder / chain.name)
-        for chain in chains
-        if not options.only or chain.name in options.only
-    ]
+    with ExitStack() as stack:
+        if options.warm:
+            bin_dir = stack.enter_context(warm_mil())
+            os.environ["PATH"] = f"{bin_dir}:{os.environ['PATH']}"
+        outcomes = _outcomes(options, folder)
     _summarise(outcomes, time.monotonic() - began)
     failed = any(outcome.wrong for outcome in outcomes)
     if not failed and not options.keep:
         shutil.rmtree(folder, ignore_errors=True)
     return 1 if failed else 0
+
+
+def _outcomes(options: argparse.Namespace, folder: Path) -> list[Outcome]:
+    began = time.monotonic()
+    undisturbed = run_undisturbed(folder)
+    print(f"undisturbed: {len(undisturbed.files)} files, {time.monotonic() - began:.0f} s")
+    chains = quick_chains(undisturbed, options.seed)
+    if not options.quick:
+        chains = all_chains(undisturbed, options.seed, options.kills)
+    by_name = {chain.name: chain for chain in chains}
+    names = options.only or list(by_name)
+    return [_play(by_name[name], undisturbed, folder / name) for name in names]
 
 
 def _play(chain: Chain, undisturbed: Undisturbed, folder: Path) -> Outcome:
@@ -65,6 +75,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--kills", type=int, default=20, help="number of runs that are killed")
     parser.add_argument("--seed", type=int, default=1, help="seed of all moments")
     parser.add_argument("--quick", action="store_true", help="the form that every change passes")
+    parser.add_argument("--warm", action="store_true", help="jobs are forked, not started")
     parser.add_argument("--only", nargs="+", help="chains of these names alone")
     parser.add_argument("--keep", type=Path, help="folder of runs that stay, for another time")
     return parser.parse_args()

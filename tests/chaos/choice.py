@@ -97,7 +97,7 @@ def kill_chains(undisturbed: Undisturbed, random: Random, number: int) -> list[C
 
 def disk_chain(undisturbed: Undisturbed, random: Random) -> Chain:
     """A disk that becomes full three times, each time later."""
-    shares = (random.uniform(0.0, 0.1), random.uniform(0.05, 0.3), random.uniform(0.1, 0.6))
+    shares = (random.uniform(0.0, 0.1), random.uniform(0.05, 0.3), random.uniform(0.1, 0.4))
     faults = [
         Fault(
             "full disk",
