@@ -1,5 +1,6 @@
 """Logger plug-in of Snakemake: its events as a table, or as lines."""
 
+import logging
 import sys
 from collections import Counter
 from collections.abc import Callable, Sequence
@@ -14,7 +15,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from mil.plan.live.messages import BY_USER, DRY_RUN, is_aftermath, is_chatter
 from mil.plan.live.stages import Run
 from mil.plan.live.table import LiveTable
-from mil.plan.live.text import begin_line, end_line, error_of, killed_error, was_stopped
+from mil.plan.live.text import begin_line, end_line, error_of, killed_error, no_message, was_stopped
 from mil.plan.rules import ENDING_RECORD, SLIDES_RECORD
 
 # With these, Snakemake's user asks for every job.
@@ -35,6 +36,8 @@ class LogHandler(LogHandlerBase):
     def __post_init__(self) -> None:
         # Snakemake's base class does this itself only since version 2 of the interface.
         Handler.__init__(self)
+        # A log file on a full disk would print a traceback for each line.
+        logging.raiseExceptions = False
         settings = self.common_settings
         stream = sys.stdout if settings.stdout else sys.stderr
         self.console = Console(file=stream, no_color=settings.nocolor or None, highlight=False)
@@ -185,7 +188,8 @@ class LogHandler(LogHandlerBase):
         if self.failures[rule] > SHOWN_FAILURES:
             return
         name = f"{rule} {job.label if job else ''}".rstrip()
-        self._print(f"{name} failed: {error or 'no message'}", style="red")
+        logs = fields["log"] or ["."]
+        self._print(f"{name} failed: {error or no_message(Path(logs[0]))}", style="red")
         self._print(f"  log: {', '.join(fields['log'])}")
         if self.common_settings.show_failed_logs:
             self._print(self.format(record))

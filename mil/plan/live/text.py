@@ -14,6 +14,8 @@ TAIL_BYTES = 1 << 16
 CLOCKS_S = 60
 # A message of one line may quote a stranger's file.
 MOST_CHARACTERS = 500
+# A disk with less room has none for an error: logs are short.
+ROOM_BYTES = 1 << 14
 # How Snakemake tells that a signal ended a job: the shell's status is 128 and its number.
 BY_SIGNAL = re.compile(r"died with <Signals\.(?P<name>\w+)|exit status (?P<status>1[2-9]\d)\b")
 STATUS_OF_SIGNAL = 128
@@ -104,6 +106,17 @@ def error_of(log: Path, begun: float = 0.0) -> str:
     lines = [line for line in lines if line]
     ours = [line for line in lines if line.startswith("mil: ")]
     return (ours or lines or [""])[-1][:MOST_CHARACTERS]
+
+
+def no_message(log: Path) -> str:
+    """What is shown of a job without an error: where the disk is full, it could not say more."""
+    try:
+        disk = os.statvfs(log.parent)
+    except OSError:
+        return "no message"
+    if disk.f_bavail * disk.f_frsize >= ROOM_BYTES:
+        return "no message"
+    return f"mil: No space left on device: {str(log)!r}; free some space there"
 
 
 def killed_error(text: str) -> str:

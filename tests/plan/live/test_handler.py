@@ -26,6 +26,8 @@ class Shown:
         monkeypatch.setattr("sys.stderr", stream)
         monkeypatch.setattr("sys.stdout", stream)
         monkeypatch.setenv("TERM", "xterm")
+        # The handler turns it off.
+        monkeypatch.setattr("logging.raiseExceptions", True)
         usual = dict.fromkeys(
             ("printshellcmds", "nocolor", "debug_dag", "verbose", "show_failed_logs", "stdout"),
             False,
