@@ -59,6 +59,13 @@ PartTable = Annotated[
     Path | None,
     typer.Option(help="CSV to write once every slide of the part has its output."),
 ]
+RequireSlides = Annotated[
+    bool,
+    typer.Option(
+        "--require-slides",
+        help="Whether a slide without its file fails; else it is recorded as unreadable.",
+    ),
+]
 Device = Annotated[
     Literal["auto", "cpu", "cuda"],
     typer.Option(help="Device to compute on; auto: a GPU if there is one."),

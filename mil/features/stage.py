@@ -16,7 +16,7 @@ from mil.encoders.runner import (
     extraction_settings,
     state_after_reading,
 )
-from mil.errors import FormatError
+from mil.errors import FormatError, UnreadableSlideError
 from mil.features.extract import ExtractedFeatures, extract
 from mil.io.atomic import check_not_inputs
 from mil.io.bags import bag_of, write_bag
@@ -143,6 +143,8 @@ def _check_slide(slide: Path, tiles_path: Path, tiles: Tiles) -> None:
 
     Positions of another slide give features of blank glass, which nothing would show.
     """
+    if not slide.exists():
+        raise UnreadableSlideError(slide, "no such file; put it back, then run again")
     tiled_px = tiles.geometry.width_level0_px, tiles.geometry.height_level0_px
     with SlideReader(slide, scene=tiles.geometry.scene) as reader:
         size_px = reader.size_px

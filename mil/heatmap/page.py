@@ -15,6 +15,7 @@ from PIL import Image, ImageDraw
 from PIL.PngImagePlugin import PngInfo
 
 from mil.io.font import picture_font
+from mil.io.pictures import write_jpeg
 
 DOTS_PER_INCH = 110
 POINTS_PER_INCH = 72
@@ -223,9 +224,9 @@ class Page:
         if len(comment) > LONGEST_COMMENT:
             short = {name: text for name, text in about.items() if len(text) < LONGEST_COMMENT // 8}
             comment = json.dumps(short)
-        self.image.save(
+        write_jpeg(
             path,
-            format="jpeg",
+            self.image,
             quality=PHOTO_QUALITY,
             subsampling=0,
             dpi=(DOTS_PER_INCH, DOTS_PER_INCH),

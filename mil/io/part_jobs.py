@@ -15,6 +15,7 @@ from mil.errors import MilError, some
 from mil.io.atomic import write_json
 from mil.io.provenance import made_from
 from mil.io.tables import write_csv
+from mil.io.whole import is_whole
 from mil.progress import progress
 
 # Columns of the table of a part.
@@ -40,8 +41,10 @@ class Output(NamedTuple):
 
     @property
     def current(self) -> bool:
-        """Whether the output is there, and made from what it depends on now."""
-        return made_from(self.path) == self.digest and all(file.exists() for file in self.beside)
+        """Whether the output is there, undamaged, and made from what it depends on now."""
+        if made_from(self.path) != self.digest or not is_whole(self.path):
+            return False
+        return all(file.exists() for file in self.beside)
 
 
 @runtime_checkable

@@ -13,6 +13,8 @@ from mil.io.tables.parts import number_of_parts, part_of, parts_of
 TABLES = "parts"
 # Time of an output that is not there; all others are greater.
 LOST = -1
+# Replaced outputs of a part that are read to their end.
+MOST_READ = 16
 
 
 @dataclass(frozen=True)
@@ -48,12 +50,13 @@ def refresh_tables(
     members: Mapping[str, Sequence[str]],
     suffixes: Sequence[str | tuple[str, ...]],
     further: Mapping[str, str] = MappingProxyType({}),
-) -> None:
+) -> list[Path]:
     """Bring the tables of a stage's parts up to date with its outputs.
 
     The table of a part that lost an output is removed: the part is gone through again when
-    something needs it. Where an output was replaced since, the table takes its digest over,
-    so that what depends on it is made again.
+    something needs it, and so is a part with an output that was damaged since. Where an
+    output was replaced, the table takes its digest over, so that what depends on it is made
+    again.
 
     Args:
         folder: Folder of a stage's outputs.
@@ -61,10 +64,14 @@ def refresh_tables(
         suffixes: Endings of a slide's outputs; the first carries the digest. Of an output
             with several endings, one file is enough.
         further: Ending of one more output, of slides that have one.
+
+    Returns:
+        Outputs that are damaged.
     """
+    all_damaged: list[Path] = []
     tables = _times(folder / TABLES)
     if not tables:
-        return
+        return all_damaged
     outputs = _times(folder)
     for part, slides in members.items():
         written = tables.get(f"{part}.csv")
@@ -83,9 +90,29 @@ def refresh_tables(
             if any(LOST in of_slide for of_slide in times.values()):
                 table.unlink()
                 continue
-            replaced = [slide for slide, of_slide in times.items() if max(of_slide) > written]
-            if replaced:
-                _take_over(table, {slide: folder / f"{slide}{suffixes[0]}" for slide in replaced})
+            replaced = {
+                slide: folder / f"{slide}{suffixes[0]}"
+                for slide, of_slide in times.items()
+                if max(of_slide) > written
+            }
+            if damaged := _damaged(list(replaced.values())):
+                table.unlink()
+                all_damaged += damaged
+            elif replaced:
+                _take_over(table, replaced)
+    return all_damaged
+
+
+def _damaged(paths: Sequence[Path]) -> list[Path]:
+    """Files of these that are not as they were written."""
+    if not paths:
+        return []
+    # Here, since it imports HDF5, which a plan mostly does without.
+    from mil.io.whole import is_whole
+
+    # Of a folder that was copied all files are new: reading them could take hours.
+    content = len(paths) <= MOST_READ
+    return [path for path in paths if not is_whole(path, content=content)]
 
 
 def _time_of(slide: str, suffix: str | tuple[str, ...], outputs: Mapping[str, int]) -> int:

@@ -160,31 +160,40 @@ class Plan:
         """Slides by stage and name of their part."""
         return {stage: self.parts(stage).members for stage in OUTPUTS}
 
-    def refresh_tables(self) -> None:
-        """Bring the tables of all parts up to date; see `mil.plan.parts.refresh_tables`."""
+    def refresh_tables(self) -> list[Path]:
+        """Bring the tables of all parts up to date; see `mil.plan.parts.refresh_tables`.
+
+        Returns:
+            Outputs that are damaged; the run makes them again.
+        """
         results = Path("results") / self.config.dataset
         members = self.members
+        damaged: list[Path] = []
         for encoder, tiling in self.tilings.items():
             folders = {
                 "tile": results / "tile" / tiling,
                 "features": results / "features" / tiling / encoder,
             }
             for stage, folder in {} if self.precomputed_dir else folders.items():
-                refresh_tables(folder, members[stage], OUTPUTS[stage])
+                damaged += refresh_tables(folder, members[stage], OUTPUTS[stage])
             for slide_encoder in self.config.slide_encoder:
                 vectors = results / "embed" / tiling / encoder / slide_encoder
-                refresh_tables(vectors, members["score"], OUTPUTS["score"])
+                damaged += refresh_tables(vectors, members["score"], OUTPUTS["score"])
             for head in self.config.head:
                 scored = results / "score" / tiling / encoder / head
-                refresh_tables(scored, members["score"], OUTPUTS["score"])
+                damaged += refresh_tables(scored, members["score"], OUTPUTS["score"])
                 drawn = results / "heatmap" / tiling / encoder / head
-                refresh_tables(drawn, members["heatmap"], OUTPUTS["heatmap"], self.sheets)
+                damaged += refresh_tables(
+                    drawn, members["heatmap"], OUTPUTS["heatmap"], self.sheets
+                )
                 refined = results / "refine" / tiling / encoder / head
                 there = {
                     part: [slide for slide in slides if slide in self.files_there]
                     for part, slides in members["heatmap"].items()
                 }
-                refresh_tables(refined, there, REFINED)
+                damaged += refresh_tables(refined, there, REFINED)
+        # Encoders of one tiling share the tiles.
+        return list(dict.fromkeys(damaged))
 
     @property
     def split_files(self) -> list[str]:

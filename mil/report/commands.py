@@ -65,11 +65,17 @@ def report(
     config: Annotated[
         Path | None, typer.Option(help="Settings of the run as JSON, which the report lists.")
     ] = None,
+    settings: Annotated[
+        str, typer.Option(help="Settings of the run, as JSON text to write to --config first.")
+    ] = "",
     drawn: Annotated[Literal["all", "test"], option(HeatmapConfig, "slides")] = DEFAULTS.slides,
 ) -> None:
     """Gather a study on one page, with a page for each slide; see also `mil report checklist`."""
+    from mil.io.atomic import write_text
     from mil.report.stage import run
 
+    if settings and config:
+        write_text(config, f"{settings}\n")
     run(
         dataset,
         tiles or [],

@@ -27,6 +27,7 @@ from mil.config.options import (
     MinTissue,
     ObjectivePower,
     Precision,
+    RequireSlides,
     SlidesDir,
     Threads,
     option,
@@ -51,6 +52,7 @@ def stream(
     slides_dir: SlidesDir = None,
     part: DatasetPart = "",
     table: BagTables = None,
+    require_slides: RequireSlides = False,
     slots: Annotated[int, option(FetchConfig, "slots", min=1)] = FETCH.slots,
     trust_urls: Annotated[
         bool,
@@ -146,5 +148,6 @@ def stream(
         parse_part(part),
         slots=slots,
         trust_urls=trust_urls,
+        require_slides=require_slides,
     )
     finish("stream", results, tables)

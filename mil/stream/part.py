@@ -46,6 +46,7 @@ def stream_part(
     *,
     slots: int,
     trust_urls: bool,
+    require_slides: bool = False,
 ) -> Iterator[SlideResult]:
     """Make tiles and bags of a part's slides.
 
@@ -57,6 +58,7 @@ def stream_part(
         part: Part of the dataset.
         slots: Largest number of fetched slides on the disk at a time, over all jobs.
         trust_urls: Whether URLs may lead anywhere; see `mil.io.tables.urls`.
+        require_slides: Whether a slide without file and URL is an error, and no state of it.
 
     Yields:
         A result for each slide, with the digests of its bags in the order of `streamed`.
@@ -72,7 +74,9 @@ def stream_part(
     store = SlideStore(folder, slots)
     groups = _by_tiles(streamed)
     tilings = {
-        tiles_dir: tile.jobs_of_part(dataset, folder, tiles_dir, group[0].tiling, part)
+        tiles_dir: tile.jobs_of_part(
+            dataset, folder, tiles_dir, group[0].tiling, part, require_slides=require_slides
+        )
         for tiles_dir, group in groups.items()
     }
     encoded = [

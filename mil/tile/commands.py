@@ -14,6 +14,7 @@ from mil.config.options import (
     MinTissue,
     ObjectivePower,
     PartTable,
+    RequireSlides,
     SlidesDir,
     option,
 )
@@ -76,6 +77,7 @@ def tile(
     ] = None,
     part: DatasetPart = "",
     table: PartTable = None,
+    require_slides: RequireSlides = False,
 ) -> None:
     """Find tissue on slides and cut it into tiles at an exact physical scale.
 
@@ -128,5 +130,12 @@ def tile(
         )
         typer.echo(f"tile {tile_slide(job, job.outputs())}")
     elif out_dir:
-        jobs = jobs_of_part(dataset, slides_dir, out_dir, shared, parse_part(part))
+        jobs = jobs_of_part(
+            dataset,
+            slides_dir,
+            out_dir,
+            shared,
+            parse_part(part),
+            require_slides=require_slides,
+        )
         finish("tile", run_jobs("tile", jobs, tile_slide), [table] if table else [])

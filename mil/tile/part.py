@@ -49,6 +49,7 @@ class TileJob:
         region: User's mask of the region, or None.
         geojson_frame: Origin of the coordinates of a GeoJSON mask.
         scene: Name or number of the image to read in a file of several; empty: the largest.
+        required: Whether a missing file is an error, and no state of the slide.
     """
 
     slide: str
@@ -60,6 +61,7 @@ class TileJob:
     region: Path | None = None
     geojson_frame: GeojsonFrame = "scanned"
     scene: str = ""
+    required: bool = False
 
     def outputs(self) -> list[Output]:
         """The tiles file, with the digest of masks and settings, and that of the slide file.
@@ -92,7 +94,13 @@ def _mask_facts(mask: Path | None) -> list[str]:
 
 
 def jobs_of_part(
-    dataset: str, slides_dir: Path | None, out_dir: Path, settings: TileSettings, part: Part
+    dataset: str,
+    slides_dir: Path | None,
+    out_dir: Path,
+    settings: TileSettings,
+    part: Part,
+    *,
+    require_slides: bool = False,
 ) -> list[TileJob]:
     """A job for each slide of a part of a dataset.
 
@@ -102,6 +110,7 @@ def jobs_of_part(
         out_dir: Folder of the tiles files.
         settings: Settings that all slides share.
         part: Part of the dataset.
+        require_slides: Whether a slide without its file is an error, and no state of it.
 
     Raises:
         DatasetError: The slide table cannot be used, or names a mask that does not exist.
@@ -119,6 +128,7 @@ def jobs_of_part(
             mpp=row.mpp,
             scene=row.scene,
             geojson_frame=config.geojson_frame,
+            required=require_slides,
             **masks.get(row.slide, {}),
         )
         for row in rows
@@ -136,8 +146,12 @@ def tile_slide(job: TileJob, stale: Sequence[Output]) -> str:
     """Tile a slide, and return a line about it; see `mil.tile.stage.run`.
 
     Raises:
-        DatasetError: The slide file is gone, and tiles of other settings would be lost.
+        DatasetError: The slide file is gone and required, or tiles of other settings would
+            be lost.
     """
+    # Recorded as a state, it would stay out of the study when it comes back.
+    if job.required and not job.file.exists():
+        raise DatasetError(f"{job.file}: no such file; put it back, then run again")
     if not job.file.exists() and _has_tiles(job.out):
         raise DatasetError(
             f"{job.file}: no such file, and {job.out} holds its tiles of other settings; put the "

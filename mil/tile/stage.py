@@ -15,6 +15,7 @@ from mil.errors import CoarseSlideError, MissingResolutionError, SlideError
 from mil.io.annotations import feature, write_geojson
 from mil.io.atomic import atomic_path, check_not_inputs
 from mil.io.h5 import check_replaceable
+from mil.io.pictures import write_jpeg
 from mil.io.slides import Overview, Resolution, SlideReader
 from mil.io.slides.scanner import scanner_of
 from mil.io.tiles import FORMAT, TileGeometry, Tiles, write_tiles
@@ -241,7 +242,7 @@ def files_beside(out: Path) -> tuple[Path, Path, Path]:
 
 def _save(image: Image.Image, path: Path) -> None:
     with atomic_path(path) as scratch:
-        image.save(scratch, quality=JPEG_QUALITY)
+        write_jpeg(scratch, image, quality=JPEG_QUALITY)
 
 
 def _title(tiles: Tiles) -> str:

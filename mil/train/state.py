@@ -23,6 +23,7 @@ from mil.config import TrainConfig
 from mil.errors import brief
 from mil.io.atomic import atomic_path
 from mil.io.disk import raise_of_machine
+from mil.train.checksum import snapshot_checksum
 from mil.train.optim import AdamW
 
 # Format and version, and the key of the JSON in the metadata of the file.
@@ -117,6 +118,10 @@ class Checkpoint:
                 facts = json.loads((file.metadata() or {}).get(FORMAT, "{}"))
                 if facts.get("digest") == self.digest:
                     tensors = {name: file.get_tensor(name) for name in file.keys()}  # noqa: SIM118
+                    # A changed bit would be in the head, and nobody would know.
+                    checksum = facts.pop("checksum", "")
+                    if checksum != snapshot_checksum(tensors, facts):
+                        raise ValueError("its content differs from its checksum")
                     return Snapshot(tensors, facts)
         except (OSError, SafetensorError, ValueError) as error:
             raise_of_machine(error, self.path)
@@ -144,11 +149,10 @@ class Checkpoint:
 
     def save(self, snapshot: Snapshot) -> None:
         """Write the file whole or not at all; the one before stays until then."""
+        tensors = {name: tensor.contiguous().cpu() for name, tensor in snapshot.tensors.items()}
         facts = {**snapshot.facts, "digest": self.digest}
-        content = save(
-            {name: tensor.contiguous().cpu() for name, tensor in snapshot.tensors.items()},
-            metadata={FORMAT: json.dumps(facts, allow_nan=False)},
-        )
+        facts["checksum"] = snapshot_checksum(tensors, facts)
+        content = save(tensors, metadata={FORMAT: json.dumps(facts, allow_nan=False)})
         with atomic_path(self.path) as scratch:
             scratch.write_bytes(content)
         self._saved_at = monotonic()

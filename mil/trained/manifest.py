@@ -23,6 +23,8 @@ FILES = ("head.safetensors", "last.safetensors", "recipe.json", "history.json", 
 # The files that predictions depend on. A manifest without one of them proves nothing.
 REQUIRED_FILES = ("head.safetensors", "recipe.json", EXAMPLE)
 READ_BYTES = 1 << 20
+# What to do about a folder that cannot be used; that of a run is another matter.
+GET_AGAIN = "get the folder again from its source"
 
 
 class HeadManifest(Section):
@@ -63,9 +65,7 @@ def read_manifest(folder: Path) -> HeadManifest:
         ) from None
     except (OSError, ValueError, KeyError, TypeError, AttributeError, RecursionError) as error:
         reason = brief(error)
-        raise FormatError(
-            f"{path}: not the manifest of a head ({reason}); get the folder again from its source"
-        ) from None
+        raise FormatError(f"{path}: not the manifest of a head ({reason}); {GET_AGAIN}") from None
 
 
 def changed_files(folder: Path) -> list[str]:
@@ -109,20 +109,17 @@ def file_faults(folder: Path, manifest: HeadManifest, names: Sequence[str] = ())
     """
     needed = dict.fromkeys((*REQUIRED_FILES, *names))
     unlisted = [name for name in needed if name not in manifest.sha256]
-    faults = [
-        f"{folder / MANIFEST}: has no checksum of {name}; get the folder again from its source"
-        for name in unlisted
-    ]
+    faults = [f"{folder / MANIFEST}: has no checksum of {name}; {GET_AGAIN}" for name in unlisted]
     for name, digest in manifest.sha256.items():
         path = folder / name
         if names and name not in names:
             continue
         if not path.is_file():
-            faults.append(f"{path}: is missing; get the folder again from its source")
+            faults.append(f"{path}: is missing; {GET_AGAIN}")
         elif file_digest(path) != digest:
             faults.append(
-                f"{path}: differs from its checksum in {MANIFEST}; get the folder again from its "
-                "source"
+                f"{path}: differs from its checksum in {MANIFEST}; delete it and run again where a "
+                "run trained it, else get the folder again from its source"
             )
     return faults
 

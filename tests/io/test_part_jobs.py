@@ -4,12 +4,14 @@ import threading
 from dataclasses import dataclass
 from pathlib import Path
 
+import h5py
 import numpy as np
 import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from mil.errors import ConfigError, FormatError, MilError
+from mil.io.checksums import write_arrays
 from mil.io.h5 import writing
 from mil.io.part_jobs import Output, finish, pull_jobs, read_times, run_jobs, times_path
 from mil.io.provenance import digest_of, file_digest, made_from
@@ -69,6 +71,17 @@ def test_an_output_that_is_damaged_or_of_nothing_known_is_made_again(jobs, tmp_p
     with writing(tmp_path / "b.h5", "mil.score", 1):
         pass
     assert [bool(line) for line in lines(jobs)] == [True, True, False]
+
+
+def test_an_output_whose_numbers_changed_is_made_again(jobs, tmp_path):
+    lines(jobs)
+    with h5py.File(tmp_path / "a.h5", "w") as file:
+        write_arrays(file, {"x": np.arange(9)})
+        file.attrs.update(made_from=str(jobs[0].outputs()[0].digest), complete=True)
+    assert lines(jobs)[0] == ""
+    with h5py.File(tmp_path / "a.h5", "r+") as file:
+        file["x"][4] = 5
+    assert [bool(line) for line in lines(jobs)] == [True, False, False]
 
 
 def test_a_slide_that_fails_harms_no_other_and_there_is_no_table(jobs, tmp_path, capsys):

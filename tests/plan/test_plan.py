@@ -184,6 +184,19 @@ def test_nor_has_one_with_a_slide_that_lacks_its_further_output(two_parts):
     assert [path.stem for path in (two_parts / "parts").iterdir()] == ["1of2"]
 
 
+def test_a_part_with_a_damaged_output_has_no_table(two_parts):
+    Image.new("RGB", (99, 99)).save(two_parts / "b.png")
+    content = (two_parts / "b.png").read_bytes()
+    (two_parts / "b.png").write_bytes(content[:-20] + b"x" + content[-19:])
+    # A slide's table may be edited: nothing tells that it is damaged.
+    (two_parts / "a.csv").write_text("x")
+    Image.new("RGB", (9, 9)).save(two_parts / "a.png")
+    os.utime(two_parts / "b.png", (2**31, 2**31))
+    members = {"1of2": ["a"], "2of2": ["b"]}
+    assert refresh_tables(two_parts, members, (".png", ".csv")) == [two_parts / "b.png"]
+    assert [path.stem for path in (two_parts / "parts").iterdir()] == ["1of2"]
+
+
 def test_the_digest_of_a_replaced_output_is_taken_over(two_parts):
     picture = Image.new("RGB", (2, 2))
     picture.save(two_parts / "b.png", pnginfo=text_chunk("made_from", "now"))

@@ -56,6 +56,17 @@ def test_a_slide_that_is_gone_keeps_its_tiles(dataset):
     assert (dataset / "out/a.h5").read_bytes() == before
 
 
+def test_a_slide_that_vanished_is_no_state_where_slides_are_required(dataset):
+    (dataset / "data/toy/a.tif").rename(dataset / "a.tif")
+    command = ["tile", "--dataset", "toy", *OPTIONS, "--out-dir", "out", "--require-slides"]
+    done = CliRunner().invoke(app, command)
+    assert done.exit_code == 1
+    assert "data/toy/a.tif: no such file; put it back, then run again" in str(done.exception)
+    assert not (dataset / "out/a.h5").exists()
+    (dataset / "a.tif").rename(dataset / "data/toy/a.tif")
+    assert "tile a: ok" in tile("--out-dir", "out", "--require-slides")
+
+
 @pytest.mark.slow
 def test_parts_together_are_the_dataset(dataset):
     for part in ("1/2", "2/2"):

@@ -50,7 +50,8 @@ def test_a_changed_or_missing_file_is_named(sealed, name):
     whole = path.read_bytes()
     path.write_bytes(whole[:-1] + bytes([whole[-1] ^ 1]))
     assert verify(sealed) == [
-        f"{path}: differs from its checksum in seal.json; get the folder again from its source"
+        f"{path}: differs from its checksum in seal.json; delete it and run again where a run "
+        "trained it, else get the folder again from its source"
     ]
     path.unlink()
     assert verify(sealed) == [f"{path}: is missing; get the folder again from its source"]

@@ -80,6 +80,8 @@ elif stage == "summary":
     print("3 in, 3 out")
 else:
     touch(first["--out"])
+    if "--settings" in first:
+        Path(first["--config"]).write_text(first["--settings"])
 """
 
 

@@ -48,6 +48,17 @@ def target_flags(wildcards, output):
     )
 
 
+def require_flag(stage):
+    """Function for the flag that a slide which vanishes during the run is an error; see `Plan.missing`."""
+
+    def flag(wildcards, output):
+        # Not recorded, as in `target_flags`.
+        members = list_members(stage, wildcards.part)
+        return "" if PLAN.missing.keys() & set(members) else "--require-slides"
+
+    return flag
+
+
 def fetch_flags(wildcards, output):
     """Settings of downloads: no output depends on them."""
     return flags.fetch_flags(CONFIG)

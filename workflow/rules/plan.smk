@@ -28,7 +28,10 @@ with exit_on_error():
 
 # Before the files are looked at: tables say what outputs there are.
 if workflow.is_main_process:
-    PLAN.refresh_tables()
+    for file in PLAN.refresh_tables():
+        logger.warning(
+            f"{file}: was changed or damaged after it was written; it is made again"
+        )
 
 CONFIG = PLAN.config
 DATASET = PLAN.dataset

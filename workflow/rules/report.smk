@@ -26,7 +26,7 @@ rule report:
         drawn=CONFIG.heatmap.slides,
         version=STAGE_VERSION["report"],
     shell:
-        "printf '%s\\n' {params.config:q} > {output.config:q};"
-        " mil report --dataset {wildcards.dataset} {params.states} {params.folds}"
+        "mil report --dataset {wildcards.dataset} {params.states} {params.folds}"
         " {params.evaluated} {params.heatmaps} {params.scores} {params.trained} --config {output.config:q}"
+        " --settings {params.config:q}"
         " --comparison {input.comparison:q} --drawn {params.drawn} --out {output.report:q} > {log:q} 2>&1"

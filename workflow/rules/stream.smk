@@ -28,8 +28,9 @@ rule stream:
         targets=stream_flags,
         tiling=flags.tile_flags(CONFIG.tile),
         settings=feature_flags,
+        required=require_flag("features"),
         rows=record_rows_to_read,
         version=[STAGE_VERSION["tile"], STAGE_VERSION["features"]],
     shell:
         "mil stream --dataset {wildcards.dataset} --slides-dir {params.slides_dir:q} {params.fetching} {params.targets}"
-        " {params.tiling} {params.settings} --part {wildcards.part} --threads {threads} > {log:q} 2>&1"
+        " {params.tiling} {params.settings} {params.required} --part {wildcards.part} --threads {threads} > {log:q} 2>&1"

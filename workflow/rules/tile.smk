@@ -17,7 +17,8 @@ rule tile:
         size=size_flags,
         rows=record_rows,
         settings=flags.tile_flags(CONFIG.tile),
+        required=require_flag("tile"),
         version=STAGE_VERSION["tile"],
     shell:
         "mil tile --dataset {wildcards.dataset} --slides-dir {params.slides_dir:q} {params.size} {params.settings}"
-        " --out-dir {params.out:q} --part {wildcards.part} --table {output:q} > {log:q} 2>&1"
+        " {params.required} --out-dir {params.out:q} --part {wildcards.part} --table {output:q} > {log:q} 2>&1"

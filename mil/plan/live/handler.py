@@ -1,8 +1,9 @@
 """Logger plug-in of Snakemake: its events as a table, or as lines."""
 
+import logging
 import sys
 from collections import Counter
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from logging import Handler, LogRecord
 from pathlib import Path
 
@@ -14,7 +15,7 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from mil.plan.live.messages import BY_USER, DRY_RUN, is_aftermath, is_chatter
 from mil.plan.live.stages import Run
 from mil.plan.live.table import LiveTable
-from mil.plan.live.text import begin_line, end_line, error_of, was_stopped
+from mil.plan.live.text import begin_line, end_line, error_of, killed_error, no_message, was_stopped
 from mil.plan.rules import ENDING_RECORD, SLIDES_RECORD
 
 # With these, Snakemake's user asks for every job.
@@ -35,6 +36,8 @@ class LogHandler(LogHandlerBase):
     def __post_init__(self) -> None:
         # Snakemake's base class does this itself only since version 2 of the interface.
         Handler.__init__(self)
+        # A log file on a full disk would print a traceback for each line.
+        logging.raiseExceptions = False
         settings = self.common_settings
         stream = sys.stdout if settings.stdout else sys.stderr
         self.console = Console(file=stream, no_color=settings.nocolor or None, highlight=False)
@@ -46,6 +49,8 @@ class LogHandler(LogHandlerBase):
         self.live: Live | None = None
         self.stopped = False
         self.failures: Counter[str] = Counter()
+        # What Snakemake said of commands that failed; it comes before the event of the job.
+        self.aftermath: list[str] = []
         self.counted = False
         self.events: dict[LogEvent, Callable[[LogRecord], None]] = {
             LogEvent.RUN_INFO: self._plan,
@@ -110,6 +115,8 @@ class LogHandler(LogHandlerBase):
         self.stopped = self.stopped or BY_USER.match(str(record.msg)) is not None
         if self.is_quiet or not is_aftermath(record):
             self._show(record)
+        else:
+            self.aftermath.append(str(record.msg))
 
     def _show(self, record: LogRecord) -> None:
         """Show a message as Snakemake words it."""
@@ -169,7 +176,9 @@ class LogHandler(LogHandlerBase):
         fields = record.__dict__
         job = self.run.running.get(fields["jobid"])
         begun = job.begun if job else 0.0
-        error = error_of(Path(fields["log"][0]), begun) if fields["log"] else ""
+        error = self._killed(fields["log"])
+        if not error:
+            error = error_of(Path(fields["log"][0]), begun) if fields["log"] else ""
         stopped = self.stopped or was_stopped(error)
         self.run.fail(fields["jobid"], stopped=stopped)
         if stopped:
@@ -179,12 +188,18 @@ class LogHandler(LogHandlerBase):
         if self.failures[rule] > SHOWN_FAILURES:
             return
         name = f"{rule} {job.label if job else ''}".rstrip()
-        self._print(f"{name} failed: {error or 'no message'}", style="red")
+        logs = fields["log"] or ["."]
+        self._print(f"{name} failed: {error or no_message(Path(logs[0]))}", style="red")
         self._print(f"  log: {', '.join(fields['log'])}")
         if self.common_settings.show_failed_logs:
             self._print(self.format(record))
         if self.failures[rule] == SHOWN_FAILURES:
             self._print(f"further failures of {rule} are in the complete log alone")
+
+    def _killed(self, logs: Sequence[str]) -> str:
+        """Error of a job whose process a signal ended; its log only says how far it came."""
+        texts = [text for text in self.aftermath if any(log in text for log in logs)]
+        return killed_error(texts[-1]) if texts else ""
 
     def _end(self, record: LogRecord) -> None:
         self._close()

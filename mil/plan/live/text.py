@@ -1,7 +1,9 @@
 """Words of a run: durations, rates, a line for a stage, the error of a job."""
 
 import os
+import re
 from pathlib import Path
+from signal import Signals
 
 from mil.plan.live.stages import Stage
 from mil.text import clean
@@ -12,6 +14,19 @@ TAIL_BYTES = 1 << 16
 CLOCKS_S = 60
 # A message of one line may quote a stranger's file.
 MOST_CHARACTERS = 500
+# A disk with less room has none for an error: logs are short.
+ROOM_BYTES = 1 << 14
+# How Snakemake tells that a signal ended a job: the shell's status is 128 and its number.
+BY_SIGNAL = re.compile(r"died with <Signals\.(?P<name>\w+)|exit status (?P<status>1[2-9]\d)\b")
+STATUS_OF_SIGNAL = 128
+CAUSES = {
+    "SIGKILL": (
+        "the machine may be short of memory; free some or run fewer jobs at a time (--cores), "
+        "then run again"
+    ),
+    "SIGTERM": "ended from outside, as by a scheduler; run again",
+}
+CRASHED = "a crash; run again, and report it with the log if it comes back"
 # Last lines of a command that the user, or Snakemake, stopped.
 STOPPED = ("Aborted!", "Aborted.", "KeyboardInterrupt")
 
@@ -91,6 +106,40 @@ def error_of(log: Path, begun: float = 0.0) -> str:
     lines = [line for line in lines if line]
     ours = [line for line in lines if line.startswith("mil: ")]
     return (ours or lines or [""])[-1][:MOST_CHARACTERS]
+
+
+def no_message(log: Path) -> str:
+    """What is shown of a job without an error: where the disk is full, it could not say more."""
+    try:
+        disk = os.statvfs(log.parent)
+    except OSError:
+        return "no message"
+    if disk.f_bavail * disk.f_frsize >= ROOM_BYTES:
+        return "no message"
+    return f"mil: No space left on device: {str(log)!r}; free some space there"
+
+
+def killed_error(text: str) -> str:
+    """Error of a job whose process a signal ended, on one line; empty where none did.
+
+    Args:
+        text: What Snakemake says of the job's command.
+    """
+    match = BY_SIGNAL.search(text)
+    if match is None:
+        return ""
+    name = match["name"] or _name_of_signal(int(match["status"]) - STATUS_OF_SIGNAL)
+    # Ctrl-C is no fault of the job.
+    if name in ("", "SIGINT"):
+        return ""
+    return f"killed by {name}: {CAUSES.get(name, CRASHED)}"
+
+
+def _name_of_signal(number: int) -> str:
+    try:
+        return Signals(number).name
+    except ValueError:
+        return ""
 
 
 def was_stopped(error: str) -> bool:

@@ -26,6 +26,8 @@ class Shown:
         monkeypatch.setattr("sys.stderr", stream)
         monkeypatch.setattr("sys.stdout", stream)
         monkeypatch.setenv("TERM", "xterm")
+        # The handler turns it off.
+        monkeypatch.setattr("logging.raiseExceptions", True)
         usual = dict.fromkeys(
             ("printshellcmds", "nocolor", "debug_dag", "verbose", "show_failed_logs", "stdout"),
             False,
@@ -113,6 +115,23 @@ def test_a_failed_job_is_shown_once_with_its_error_and_log(shown, tmp_path):
         "1 job failed; once the cause is mended, the same command continues",
         "Complete log(s): b.log",
     ]
+
+
+def test_a_killed_job_is_not_shown_by_its_last_line(shown, tmp_path):
+    logs = [tmp_path / "a.log", tmp_path / "b.log"]
+    for log in logs:
+        log.write_text("tile a: ok\n")
+    shown.plan()
+    shown.start(1, "tile", 3, part="1of2")
+    shown.start(2, "tile", 5, part="2of2")
+    for log, status in zip(logs, (137, 1), strict=True):
+        text = f"Command 'mil tile > {log} 2>&1' returned non-zero exit status {status}."
+        shown.log(text, LogEvent.ERROR, logging.ERROR)
+    for number, log in enumerate(logs, 1):
+        shown.fail(number, "tile", str(log))
+    first, _, second, _ = shown.lines[1:]
+    assert first.startswith("tile 1of2 failed: killed by SIGKILL: the machine may be short of")
+    assert second == "tile 2of2 failed: tile a: ok"
 
 
 def _ends_by_ctrl_c(shown, log):

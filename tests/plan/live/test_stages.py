@@ -3,6 +3,7 @@
 import io
 import os
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 from rich.console import Console
@@ -14,6 +15,8 @@ from mil.plan.live.text import (
     duration,
     end_line,
     error_of,
+    killed_error,
+    no_message,
     rate,
     time_left,
     was_stopped,
@@ -145,6 +148,29 @@ def test_the_error_of_a_log(tmp_path, log, error):
     file = tmp_path / "a.log"
     file.write_text(log)
     assert error_of(file) == error
+
+
+@pytest.mark.parametrize(
+    ("text", "error"),
+    [
+        ("Command 'x' died with <Signals.SIGKILL: 9>.", "killed by SIGKILL: the machine may be"),
+        ("Command 'x' returned non-zero exit status 137.", "killed by SIGKILL: the machine may be"),
+        ("Command 'x' returned non-zero exit status 139.", "killed by SIGSEGV: a crash; run again"),
+        ("Command 'x' returned non-zero exit status 1.", ""),
+        ("Command 'x' returned non-zero exit status 130.", ""),
+        ("Command 'x' returned non-zero exit status 199.", ""),
+    ],
+)
+def test_a_job_that_a_signal_ended(text, error):
+    assert killed_error(text).startswith(error)
+    assert bool(killed_error(text)) == bool(error)
+
+
+def test_a_job_on_a_full_disk_has_no_room_for_its_error(tmp_path, monkeypatch):
+    log = tmp_path / "a.log"
+    assert no_message(log) == "no message"
+    monkeypatch.setattr("os.statvfs", lambda _: SimpleNamespace(f_bavail=3, f_frsize=4096))
+    assert no_message(log) == (f"mil: No space left on device: '{log}'; free some space there")
 
 
 def test_a_log_that_is_not_there_has_no_error():
