@@ -112,22 +112,25 @@ class Experts(nn.Module):
 
     def routed(
         self, features: Float[Tensor, "tiles dim"]
-    ) -> tuple[Float[Tensor, "tiles routers width"], Float[Tensor, "tiles routers experts"]]:
+    ) -> tuple[Float[Tensor, "routers tiles width"], Float[Tensor, "routers tiles experts"]]:
         """Shared rows, and the weights of the experts, which sum to 1 for each router."""
-        shared = functional.linear(features, self.shared).unflatten(1, (len(self.keys), -1))
-        weights = torch.einsum("npw,pew->npe", shared, self.keys).softmax(-1)
+        rows = functional.linear(features, self.shared).unflatten(1, (len(self.keys), -1))
+        # Router by router in memory, as the products read them.
+        shared = rows.transpose(0, 1).contiguous()
+        weights = (shared @ self.keys.to(shared.dtype).mT).softmax(-1)
         # Autocast computes a softmax in float32.
         return shared, weights.to(shared.dtype)
 
     def mixed(
         self,
-        shared: Float[Tensor, "tiles routers width"],
-        weights: Float[Tensor, "tiles routers experts"],
+        shared: Float[Tensor, "routers tiles width"],
+        weights: Float[Tensor, "routers tiles experts"],
     ) -> Float[Tensor, "tiles hidden"]:
         """Weighted sum of the experts' rows."""
         # One product for all experts of a router: the rows of each would be as many bags.
         weighted = (weights[..., None] * shared[:, :, None]).flatten(2)
-        rows = torch.einsum("npk,pkd->npd", weighted, self.experts.flatten(1, 2)).flatten(1)
+        experts = self.experts.flatten(1, 2).to(shared.dtype)
+        rows = (weighted @ experts).transpose(0, 1).flatten(1)
         return rows if self.bias is None else rows + self.bias.to(rows.dtype)
 
 

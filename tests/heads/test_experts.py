@@ -58,7 +58,7 @@ def test_tiles_choose_their_experts_and_each_expert_learns():
     torch.manual_seed(0)
     layer = Experts(OF_EXPERTS, 5, 6, bias=False)
     _, weights = layer.routed(torch.randn(50, 5))
-    torch.testing.assert_close(weights.sum(-1), torch.ones(50, 2))
+    torch.testing.assert_close(weights.sum(-1), torch.ones(2, 50))
     assert (weights.argmax(-1).flatten().bincount(minlength=3) > 0).all()
     layer(torch.randn(50, 5)).square().sum().backward()
     for parameter in layer.parameters():
