@@ -198,7 +198,7 @@ class HeatmapConfig(Section):
         "all", description="Slides that get a heatmap: all, or those of the table's test split."
     )
     kinds: list[Literal["attention", "alone", "effect", "rollout"]] = Field(
-        ["attention", "effect"],
+        ["attention", "effect", "rollout"],
         min_length=1,
         max_length=4,
         description="Kinds of map that get a picture: attention, which is always drawn; effect, "

@@ -5,6 +5,7 @@ from pathlib import Path
 
 from PIL import Image
 
+from mil.config import HeatmapConfig
 from mil.errors import DatasetError
 from mil.io.scores import MapKind
 
@@ -20,6 +21,8 @@ PICTURES: dict[MapKind, str] = {
     "rollout": ".rollout.png",
 }
 ENDINGS = (LAYER, PACKED_LAYER, TABLE, RASTER, BRANCHES, *PICTURES.values())
+# Kinds that get a picture where nothing else is asked for; rollout only of heads that have it.
+DRAWN: tuple[MapKind, ...] = tuple(HeatmapConfig().kinds)
 # PNGs beside `SLIDE.png`: the picture of a slide of such a name. The tile sheet is a JPEG.
 OTHER_PICTURES = (BRANCHES, *PICTURES.values())
 # Name under which `SLIDE.png` holds the endings of the files beside it.

@@ -7,7 +7,7 @@ from typing import Any
 
 from mil.config.datasets import GeojsonFrame
 from mil.errors import DatasetError
-from mil.heatmap.files import check_names, files_of
+from mil.heatmap.files import DRAWN, check_names, files_of
 from mil.heatmap.scales import Scale
 from mil.heatmap.sheet import draw_sheet, draw_sheet_of_state, sheet_path
 from mil.heatmap.stage import run, title_of_scored
@@ -58,7 +58,7 @@ class HeatmapJob:
     geojson_frame: GeojsonFrame = "scanned"
     annotation_classes: tuple[str, ...] = ()
     scene: str = ""
-    kinds: tuple[MapKind, ...] = ("attention", "effect")
+    kinds: tuple[MapKind, ...] = DRAWN
     branches: bool = False
     source: Path | None = None
     sheet: int = 0
@@ -129,7 +129,7 @@ def jobs_of_part(
     *,
     folds: Path | None,
     scale: Scale,
-    kinds: tuple[MapKind, ...] = ("attention", "effect"),
+    kinds: tuple[MapKind, ...] = DRAWN,
     branches: bool = False,
     part: Part,
     only_test: bool,

@@ -9,7 +9,15 @@ from shapely import MultiPolygon
 from mil.config.datasets import GeojsonFrame
 from mil.errors import DatasetError
 from mil.heatmap.canvas import Canvas, canvas_of, corner_of_scan, positions_of, tiled_slide
-from mil.heatmap.files import BESIDE, BRANCHES, ENDINGS, PICTURES, beside, remove_others
+from mil.heatmap.files import (
+    BESIDE,
+    BRANCHES,
+    DRAWN,
+    ENDINGS,
+    PICTURES,
+    beside,
+    remove_others,
+)
 from mil.heatmap.grid import Point, grid_of
 from mil.heatmap.layers import Placed, write_empty_layers, write_layers
 from mil.heatmap.maps import SlideMaps, maps_of
@@ -44,7 +52,7 @@ def run(
     folds: Path | None,
     annotation: Path | None,
     scale: Scale,
-    kinds: Sequence[MapKind] = ("attention", "effect"),
+    kinds: Sequence[MapKind] = DRAWN,
     branches: bool = False,
     geojson_frame: GeojsonFrame = "scanned",
     made_from: str = "",
@@ -135,7 +143,7 @@ def draw_bundle(
     scene: str = "",
     annotation: Path | None = None,
     scale: Scale = "percentile",
-    kinds: Sequence[MapKind] = ("attention", "effect"),
+    kinds: Sequence[MapKind] = DRAWN,
     branches: bool = False,
     geojson_frame: GeojsonFrame = "scanned",
     made_from: str = "",
@@ -202,7 +210,8 @@ def _missing(maps: SlideMaps, kinds: Sequence[MapKind]) -> str:
     missing = [kind for kind in PICTURES if kind in kinds and kind not in maps.kinds]
     evidence = [kind for kind in missing if kind in SIGNED]
     note = f"; no map of {' and '.join(evidence)}: the scores hold none" if evidence else ""
-    if "rollout" in missing:
+    # Few heads have it: without being asked for, it is drawn where there is one.
+    if "rollout" in missing and tuple(kinds) != DRAWN:
         note += f"; no map of rollout: {maps.recipe} has no mixing layers, or older scores"
     return note
 

@@ -91,6 +91,9 @@ def test_kinds_that_the_scores_do_not_hold_are_left_out(tmp_path):
         "; no map of effect: the scores hold none"
         "; no map of rollout: abmil has no mixing layers, or older scores"
     )
+    # Nobody asked for it.
+    note = draw_bundle(SLIDE.bag, [record], [scores], out, title="t", tiles=None)
+    assert note == "; no map of effect: the scores hold none"
 
 
 def test_every_class_has_columns_and_none_is_a_formula(tmp_path):

@@ -5,6 +5,7 @@ from typing import NamedTuple
 
 import numpy as np
 from matplotlib.axes import Axes
+from matplotlib.ticker import MaxNLocator
 
 from mil.io.branch_metrics import BranchesOfRecipe, BranchMetrics, HeadBranches
 from mil.report.figures.blocks import Block, Figure, Note, Table, section
@@ -24,6 +25,8 @@ from mil.statistics.text import interval, title, value, with_interval
 
 # Rows of a table that are read at first sight.
 SHOWN = 12
+# Changes up to which the axis reaches at least: smaller ones should look small.
+LEAST_CHANGE = 0.12
 
 
 class Named(NamedTuple):
@@ -62,7 +65,12 @@ def _figure(shown: Sequence[Named]) -> Figure:
     low, high = zip(*(one.get_ylim() for one in axes), strict=True)
     left, right = zip(*(one.get_xlim() for one in axes), strict=True)
     for one in axes:
-        one.set(xlim=(min(left), max(right)), ylim=(min(low), max(high)))
+        one.set(
+            xlim=(min(left), max(right)),
+            ylim=(min(-LEAST_CHANGE, *low), max(LEAST_CHANGE, *high)),
+        )
+        # Few and short numbers: the axis's name stands beside them.
+        one.yaxis.set_major_locator(MaxNLocator(4, steps=[1, 2, 5, 10]))
     metric = title(shown[0].of.metric)
     across = "attention on annotated tiles" if is_found else "KL divergence, nats"
     name_axes(axes, across, f"change of {metric}")
