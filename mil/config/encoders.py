@@ -133,6 +133,11 @@ class EncoderConfig(Section):
                 f"projection {self.projection} needs pooling cls, mean or cls+mean, not "
                 f"{self.pooling}"
             )
+        if self.weights == "timm" and (self.projection != "none" or self.pooling == "attention"):
+            raise ValueError(
+                "pooling attention and a projection come with the weights of a file, which "
+                "timm's own weights lack"
+            )
         return self
 
     @property

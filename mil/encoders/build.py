@@ -1,12 +1,10 @@
 """Encoders built from entries of configs/encoders.yaml.
 
-timm's models are built here alone. timm is imported where it is used: it takes longer
-to import than torch, and a slide without tiles needs neither.
+timm is imported where it is used: it takes longer to import than torch, and a slide
+without tiles needs neither.
 """
 
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
-from functools import partial
 from importlib import import_module
 from pathlib import Path
 from typing import Any
@@ -15,27 +13,24 @@ import torch
 from torch import Tensor, nn
 
 from mil.config import EncoderConfig, FeaturesConfig
-from mil.config.encoders import HUB_PREFIXES, WEIGHTS_FILES
+from mil.config.encoders import WEIGHTS_FILES
 from mil.device import choose_device
-from mil.encoders.availability import fetch_advice, hub_repository
+from mil.encoders.availability import fetch_advice
+from mil.encoders.create import create_model
 from mil.encoders.hub import (
     HubError,
     Repository,
     commit_of,
-    hub_error,
     local_file,
 )
 from mil.encoders.pooling import MultiScale, TokenPooling
 from mil.encoders.precision import DTYPES, cast_weights, choose_precision
-from mil.encoders.projection import projection_of
 from mil.encoders.runner import (
     BatchedEncoder,
     Encoder,
     default_batch_size,
     out_of_memory_message,
 )
-from mil.encoders.stem import STEMS
-from mil.encoders.timm_import import import_timm
 from mil.encoders.weights import read_weights, weights_digest, weights_path
 from mil.errors import ConfigError, first_line
 
@@ -136,10 +131,10 @@ def build_shell(name: str, entry: EncoderConfig, tile_px: int, device: str = "me
     try:
         # Forked: building an encoder must not change what the caller draws next.
         with torch.random.fork_rng(), torch.device(device):
-            shell = _create(name, entry)
+            shell = create_model(name, entry)
     # Older versions of timm read values while they build, which meta tensors lack.
     except ConfigError:
-        shell = _create(name, entry)
+        shell = create_model(name, entry)
     _check_dim(name, with_pooling(name, entry, shell).eval(), entry.dim, tile_px)
     return shell
 
@@ -188,60 +183,12 @@ def _check_dim(name: str, model: nn.Module, dim: int, tile_px: int) -> None:
         )
 
 
-def _create(name: str, entry: EncoderConfig, *, pretrained: bool = False) -> nn.Module:
-    timm = import_timm()
-    from huggingface_hub.errors import EntryNotFoundError, HfHubHTTPError
-
-    args: dict[str, Any] = dict(entry.args)
-    if "mlp_layer" in args:
-        args["mlp_layer"] = _timm_layer(name, args["mlp_layer"])
-    if "embed_layer" in args:
-        args["embed_layer"] = _stem(name, args["embed_layer"])
-    try:
-        bare = timm.create_model(entry.timm, pretrained=pretrained, num_classes=0, **args)
-    except (HfHubHTTPError, EntryNotFoundError, ConnectionError) as error:
-        if entry.timm.startswith(HUB_PREFIXES):
-            repository = hub_repository(entry.timm)
-        else:
-            repository = Repository(f"timm/{entry.timm}")
-        message = hub_error(error, repository).message
-        raise ConfigError(f"encoder {name}: {message}; {fetch_advice(name)}") from None
-    except Exception as error:  # noqa: BLE001  timm raises errors of every class
-        raise ConfigError(
-            f"encoder {name}: timm cannot build {entry.timm!r}: {first_line(error)}"
-        ) from None
-    projection = projection_of(entry, bare.num_features)
-    if projection is not None:
-        # Part of the model, so that its tensors are loaded with the others.
-        bare.projection = projection
-    return bare
-
-
-def _stem(name: str, layer: object) -> type[nn.Module]:
-    """A module of `mil.encoders.stem` by its name."""
-    if str(layer) not in STEMS:
-        raise ConfigError(
-            f"encoder {name}: no stem {layer!r} for embed_layer; there are: {', '.join(STEMS)}"
-        )
-    return STEMS[str(layer)]
-
-
-def _timm_layer(name: str, layer: object) -> Callable[..., nn.Module]:
-    """A layer of `timm.layers` by its name; other arguments timm looks up itself."""
-    constructor: Any = getattr(import_timm().layers, str(layer), None)
-    # Some layers, such as SwiGLUPacked, are partials of a class.
-    layer_class = constructor.func if isinstance(constructor, partial) else constructor
-    if not isinstance(layer_class, type) or not issubclass(layer_class, nn.Module):
-        raise ConfigError(f"encoder {name}: timm.layers has no layer {layer!r}")
-    return constructor
-
-
 def _timm_model(name: str, entry: EncoderConfig, device: torch.device) -> tuple[nn.Module, str]:
     """A model with timm's weights, or random ones that are always the same; and a digest."""
     # Forked, as above.
     with torch.random.fork_rng(), device:
         torch.manual_seed(0)
-        bare = _create(name, entry, pretrained=entry.weights == "timm")
+        bare = create_model(name, entry, pretrained=entry.weights == "timm")
     return bare, weights_digest(bare.state_dict())
 
 
@@ -265,7 +212,7 @@ def _loaded_model(
     with ThreadPoolExecutor(1) as pool:
         digest = pool.submit(weights_digest, tensors)
         if _has_computed_tensors(shell):
-            bare = _create(name, entry)
+            bare = create_model(name, entry)
         else:
             bare = shell.to_empty(device=device)
         bare.load_state_dict(tensors)

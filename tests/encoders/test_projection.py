@@ -141,7 +141,11 @@ def test_a_projection_follows_the_pooling():
 
 
 def entry(**changes: object) -> EncoderConfig:
-    return checked(EncoderConfig, {"timm": "x", "dim": 8, "licence": "x", **changes}, "x.yaml: x")
+    return checked(
+        EncoderConfig,
+        {"timm": "x", "dim": 8, "licence": "x", "weights": "random", **changes},
+        "x.yaml: x",
+    )
 
 
 @pytest.mark.parametrize(
@@ -164,6 +168,14 @@ def test_an_entry_without_a_projection_has_none():
 def test_a_projection_of_no_tokens_is_refused(pooling):
     with one_line(ConfigError, match=f"needs pooling cls, mean or cls.mean, not {pooling}"):
         entry(pooling=pooling, projection="linear")
+
+
+@pytest.mark.parametrize(
+    "changes", [{"pooling": "attention"}, {"pooling": "cls", "projection": "linear"}]
+)
+def test_timms_own_weights_have_no_projection(changes):
+    with one_line(ConfigError, match="come with the weights of a file"):
+        entry(**changes, weights="timm")
 
 
 def test_scales_that_are_none():
