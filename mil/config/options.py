@@ -63,7 +63,7 @@ RequireSlides = Annotated[
     bool,
     typer.Option(
         "--require-slides",
-        help="Whether a slide without its file fails; else it is recorded as unreadable.",
+        help="Failure of a slide without its file, which is else recorded as unreadable.",
     ),
 ]
 Device = Annotated[

@@ -82,6 +82,19 @@ def _remove_abandoned(target: Path) -> None:
                 file.unlink(missing_ok=True)
 
 
+def remove_abandoned(folder: Path) -> None:
+    """Remove all scratch files of a folder whose writer is dead.
+
+    For files that may never be written again, such as a checkpoint: those of other targets
+    are removed when the target is written.
+    """
+    for file in folder.glob(".partial-*"):
+        owner = SCRATCH.match(file.name)
+        with suppress(OSError):
+            if owner is not None and _is_abandoned(file, owner[0]):
+                file.unlink(missing_ok=True)
+
+
 def _is_abandoned(file: Path, owner: str) -> bool:
     match = SCRATCH.fullmatch(owner)
     if match is None:

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from mil.config import Recipe, TrainConfig
+from mil.io.atomic import remove_abandoned
 from mil.train.fold import FoldData
 from mil.train.state import Checkpoint, History
 from mil.train.tensorboard import TensorBoardWriter
@@ -55,9 +56,13 @@ class HeadJob:
         return sorted(self.out.glob("checkpoint*.safetensors"))
 
     def remove_checkpoints(self) -> None:
-        """Remove the checkpoint files, once the head and its job are finished."""
+        """Remove the checkpoint files, once the head and its job are finished.
+
+        Those too that a killed run was writing.
+        """
         for checkpoint in self.checkpoint_files():
             checkpoint.unlink()
+        remove_abandoned(self.out)
 
     def checkpoint(self, number: int, stage: str = "", *, is_only: bool) -> Checkpoint:
         """Checkpoint of one training, or of restarts that are trained together.

@@ -30,7 +30,7 @@ def main() -> int:
     folder.mkdir(parents=True, exist_ok=True)
     began = time.monotonic()
     with ExitStack() as stack:
-        if options.warm:
+        if options.warm or options.quick:
             bin_dir = stack.enter_context(warm_mil())
             os.environ["PATH"] = f"{bin_dir}:{os.environ['PATH']}"
         outcomes = _outcomes(options, folder)

@@ -127,10 +127,10 @@ def mixed_chain(undisturbed: Undisturbed, random: Random) -> Chain:
 
     faults = (
         away("tile"),
-        killed("features"),
-        away("features"),
         read_only(Moment("features", 2)),
+        away("features"),
         killed("train"),
+        killed("score"),
         read_only(Moment("heatmap", 1)),
     )
     return Chain("mixed", faults)

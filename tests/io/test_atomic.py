@@ -8,7 +8,13 @@ import pytest
 
 from mil.errors import DatasetError
 from mil.io import atomic
-from mil.io.atomic import atomic_path, check_not_inputs, write_json, write_text
+from mil.io.atomic import (
+    atomic_path,
+    check_not_inputs,
+    remove_abandoned,
+    write_json,
+    write_text,
+)
 from mil.io.guard import _fork
 
 
@@ -67,6 +73,18 @@ def test_what_a_killed_run_left_for_this_file_is_removed(tmp_path):
     other = scratch_of(tmp_path / "b.h5", pid=dead)
     write_text(target, "new")
     assert sorted(tmp_path.iterdir()) == sorted([other, target])
+
+
+def test_what_killed_runs_left_in_a_folder_is_removed(tmp_path):
+    dead = dead_pid()
+    for name in ("a.h5", "b.json"):
+        scratch_of(tmp_path / name, pid=dead)
+    kept = [scratch_of(tmp_path / "c.h5"), scratch_of(tmp_path / "d.h5", machine="0" * 8)]
+    kept += [tmp_path / "e.h5", tmp_path / ".partial-"]
+    for path in kept[2:]:
+        path.touch()
+    remove_abandoned(tmp_path)
+    assert sorted(tmp_path.iterdir()) == sorted(kept)
 
 
 def test_a_process_number_that_was_given_again_is_no_live_writer(tmp_path):
