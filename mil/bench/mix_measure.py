@@ -71,19 +71,32 @@ def measure_mixer(job: Job) -> MixFigures:
         return MixFigures(failed="does not fit into memory")
 
 
-def _figures(job: Job, device: torch.device) -> MixFigures:
+def peak_of(job: Job) -> float:
+    """Peak of a mixer beyond queries, keys and values, with backward, MB."""
+    run = _run(job, _prepared(job.device, job.threads))
+    return with_memory(run.both, run.device)[0]
+
+
+class _Run(NamedTuple):
+    rows: Rows
+    places: Places
+    device: torch.device
+    forward: Callable[[], Tensor]
+    both: Callable[[], Any]
+
+
+def _run(job: Job, device: torch.device) -> _Run:
     rows, places = made_bag(job.tiles, device)
     torch.manual_seed(0)
     options: Any = TypeAdapter(Mix).validate_python({"attention": job.mixer})
     mixer = build_mixer(options, SHAPE).to(device).eval()
     learned = [row.requires_grad_() for row in rows[:3]]
+    upstream = torch.ones_like(rows.queries)
 
     def forward() -> Tensor:
         with torch.no_grad(), _form(job.backend):
             mixed: Tensor = mixer(rows, places)
             return mixed
-
-    upstream = torch.ones_like(rows.queries)
 
     def both() -> Any:
         with _form(job.backend):
@@ -93,9 +106,15 @@ def _figures(job: Job, device: torch.device) -> MixFigures:
 
     # Libraries are loaded by their first call.
     _warm_up(mixer, device)
-    memory_mb, _ = with_memory(both, device)
-    distance, support = compared(forward(), rows, places)
-    return MixFigures((_ms(forward, device), _ms(both, device)), memory_mb, distance, support)
+    return _Run(rows, places, device, forward, both)
+
+
+def _figures(job: Job, device: torch.device) -> MixFigures:
+    run = _run(job, device)
+    memory_mb, _ = with_memory(run.both, device)
+    distance, support = compared(run.forward(), run.rows, run.places)
+    times = (_ms(run.forward, device), _ms(run.both, device))
+    return MixFigures(times, memory_mb, distance, support)
 
 
 def _warm_up(mixer: nn.Module, device: torch.device) -> None:
