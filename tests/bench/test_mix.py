@@ -42,7 +42,9 @@ def test_a_mixer_is_measured(backend, monkeypatch):
     monkeypatch.setattr("mil.bench.mix_measure.limit_memory", lambda: None)
     monkeypatch.setattr("mil.bench.mix_measure.keep_freed_memory", lambda: None)
     monkeypatch.setattr("mil.bench.mix_measure.LEAST_SECONDS", 0.0)
-    found = measure_mixer(Job("uniform", 40, backend, "cpu", 1))
+    by_length = measure_mixer(Job("uniform", (20, 40), backend, "cpu", 1))
+    assert list(by_length) == [20, 40]
+    found = by_length[40]
     assert found.failed == ""
     assert found.ms[1] > 0
     assert found.distance > 0.5

@@ -16,7 +16,7 @@ import json
 from mil.bench.mix_measure import Job, peak_of
 from mil.bench.mix import PAIRS
 names = [name for name in PAIRS if name != "full"]
-print(json.dumps({{name: peak_of(Job(name, {TILES}, "fast", "cpu", 1)) for name in names}}))
+print(json.dumps({{name: peak_of(Job(name, ({TILES},), "fast", "cpu", 1)) for name in names}}))
 """
 
 
