@@ -120,7 +120,7 @@ def config(dtype: torch.dtype, width: int) -> dict[str, int]:
         "BLOCK_I": 64,
         "BLOCK_J": 32 if wide else 64,
         "num_warps": 4,
-        "num_stages": 2,
+        "num_stages": 3 if wide else 2,
     }
 
 
