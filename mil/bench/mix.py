@@ -1,5 +1,6 @@
 """`mil bench mix`: mixers by the length of a bag, beside full attention."""
 
+import sys
 from collections.abc import Callable, Iterator, Sequence
 from concurrent.futures import ProcessPoolExecutor
 from itertools import pairwise
@@ -60,7 +61,7 @@ def run(
     full_up_to: int,
     reference_up_to: int,
 ) -> BenchmarkTable:
-    """Measure every mixer at every length, each in a process of its own.
+    """Measure every mixer at every length, each mixer in a process of its own.
 
     Args:
         mixers: Names of mixers; none: all. Full attention is always among them.
@@ -93,12 +94,12 @@ def run(
             limits = dict.fromkeys(names, reference_up_to) | {
                 FULL: min(full_up_to, reference_up_to)
             }
-        found = {
-            (name, tiles): _apart(measure_mixer, Job(name, tiles, backend, where, threads))
-            for name in names
-            for tiles in lengths
-            if tiles <= limits.get(name, tiles)
-        }
+        found: dict[tuple[str, int], MixFigures] = {}
+        for name in names:
+            own = [tiles for tiles in lengths if tiles <= limits.get(name, tiles)]
+            measured = _apart(measure_mixer, Job(name, own, backend, where, threads))
+            found |= {(name, tiles): figures for tiles, figures in measured.items()}
+            print(f"{name}, {backend}: {len(own)} lengths", file=sys.stderr, flush=True)
         rows += rows_of(found, rates, "reference" if backend == "reference" else _form(where))
     title = (
         f"mil bench mix, {where}, {threads} threads; copy {rates.copy / 1e9:.3g} GB/s, products "

@@ -1,6 +1,6 @@
 """Time, memory and distance to full attention of one mixer, in the process that calls."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from time import process_time
 from typing import Any, Literal, NamedTuple
@@ -23,17 +23,17 @@ WARMED_TILES = 64
 COMPARED = 512
 LEAST_SECONDS = 0.3
 # A call that takes longer is not repeated.
-LONG_S = 10.0
+LONG_S = 5.0
 SIDE = {"cpu": 2048, "cuda": 8192}
 COPIED_NUMBERS = {"cpu": 64 << 20, "cuda": 256 << 20}
 Backend = Literal["fast", "reference"]
 
 
 class Job(NamedTuple):
-    """One mixer at one length."""
+    """One mixer at some lengths."""
 
     mixer: str
-    tiles: int
+    lengths: Sequence[int]
     backend: Backend
     device: str
     threads: int
@@ -60,30 +60,46 @@ class MachineRates(NamedTuple):
     product: float  # operations a second of a product of square matrices, float32
 
 
-def measure_mixer(job: Job) -> MixFigures:
-    """Figures of a mixer; a mixer that finds no room is a row too."""
+def measure_mixer(job: Job) -> dict[int, MixFigures]:
+    """Figures of a mixer by number of tiles; a bag that finds no room is an answer too."""
     device = _prepared(job.device, job.threads)
-    try:
-        return _figures(job, device)
-    except RuntimeError as error:
-        if "memory" not in str(error):
-            raise
-        return MixFigures(failed="does not fit into memory")
+    found = {}
+    for tiles in job.lengths:
+        try:
+            found[tiles] = _figures(job, tiles, device)
+        except RuntimeError as error:
+            if "memory" not in str(error):
+                raise
+            found[tiles] = MixFigures(failed="does not fit into memory")
+    return found
 
 
-def _figures(job: Job, device: torch.device) -> MixFigures:
-    rows, places = made_bag(job.tiles, device)
+def peak_of(job: Job) -> float:
+    """Peak of a mixer of the first length beyond queries, keys and values, with backward, MB."""
+    run = _run(job, job.lengths[0], _prepared(job.device, job.threads))
+    return with_memory(run.both, run.device)[0]
+
+
+class _Run(NamedTuple):
+    rows: Rows
+    places: Places
+    device: torch.device
+    forward: Callable[[], Tensor]
+    both: Callable[[], Any]
+
+
+def _run(job: Job, tiles: int, device: torch.device) -> _Run:
+    rows, places = made_bag(tiles, device)
     torch.manual_seed(0)
     options: Any = TypeAdapter(Mix).validate_python({"attention": job.mixer})
     mixer = build_mixer(options, SHAPE).to(device).eval()
     learned = [row.requires_grad_() for row in rows[:3]]
+    upstream = torch.ones_like(rows.queries)
 
     def forward() -> Tensor:
         with torch.no_grad(), _form(job.backend):
             mixed: Tensor = mixer(rows, places)
             return mixed
-
-    upstream = torch.ones_like(rows.queries)
 
     def both() -> Any:
         with _form(job.backend):
@@ -93,9 +109,21 @@ def _figures(job: Job, device: torch.device) -> MixFigures:
 
     # Libraries are loaded by their first call.
     _warm_up(mixer, device)
-    memory_mb, _ = with_memory(both, device)
-    distance, support = compared(forward(), rows, places)
-    return MixFigures((_ms(forward, device), _ms(both, device)), memory_mb, distance, support)
+    return _Run(rows, places, device, forward, both)
+
+
+def _figures(job: Job, tiles: int, device: torch.device) -> MixFigures:
+    run = _run(job, tiles, device)
+    # What is measured once counts as the first time: a call may take minutes.
+    began = process_time()
+    memory_mb, _ = with_memory(run.both, device)
+    both_s = process_time() - began
+    began = process_time()
+    mixed = run.forward()
+    forward_s = process_time() - began
+    distance, support = compared(mixed, run.rows, run.places)
+    times = (_ms(run.forward, device, forward_s), _ms(run.both, device, both_s))
+    return MixFigures(times, memory_mb, distance, support)
 
 
 def _warm_up(mixer: nn.Module, device: torch.device) -> None:
@@ -152,12 +180,18 @@ def _prepared(device_name: str, threads: int) -> torch.device:
     return device
 
 
-def _ms(call: Callable[[], Any], device: torch.device) -> float:
-    """Least processor time of several calls on a CPU; time of the device on a GPU."""
+def _ms(call: Callable[[], Any], device: torch.device, first_s: float = 0.0) -> float:
+    """Least processor time of several calls on a CPU; time of the device on a GPU.
+
+    Args:
+        call: What is timed.
+        device: Where it runs.
+        first_s: Processor time of an earlier call; one that took long is not repeated.
+    """
     if device.type == "cuda":
         return milliseconds(call, device, LEAST_SECONDS)
-    times: list[float] = []
-    while not times or (times[0] < LONG_S and (sum(times) < LEAST_SECONDS or len(times) < 2)):
+    times = [first_s] if first_s else []
+    while not times or (times[0] < LONG_S and (sum(times) < LEAST_SECONDS or len(times) < 3)):
         began = process_time()
         call()
         times.append(process_time() - began)

@@ -10,6 +10,8 @@ import torch
 
 from mil.bench.gpu.rows import Bench, GpuRow, at_least, at_most
 from mil.bench.gpu.run import rows_of, run
+from mil.bench.gpu.tuning import _row_width
+from mil.bench.kernels_cases import Case
 from mil.errors import ConfigError
 from mil.kernels import tuning
 from mil.kernels.tuning import key, trying, tuned
@@ -55,6 +57,11 @@ def test_bars_are_met_at_their_value():
     assert at_least("p", "n", 0.85, 0.85).verdict == "ok"
     assert at_most("p", "n", 2.0, 2.0).verdict == "ok"
     assert at_most("p", "n", 2.1, 2.0).verdict == "missed"
+
+
+def test_blocks_are_stored_by_the_width_that_their_kernel_asks_for():
+    assert _row_width(Case("bag_attn", 8, 1024, 1, 1, "bf16")) == 64
+    assert _row_width(Case("attn_pool", 8, 1024, 1, 1, "bf16")) == 1024
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="there is a GPU")

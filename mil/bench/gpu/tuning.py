@@ -33,6 +33,9 @@ def tuning(bench: Bench) -> Iterator[GpuRow]:
     table = {name: {**blocks} for name, blocks in known_blocks().items()}
     own = table.setdefault("cpu" if bench.dry else chip(bench.device), {})
     for (kernel, operation, backward), width in product(_kernels(bench), _widths(bench)):
+        if operation == "bag_attn" and width != _widths(bench)[0]:
+            # Its heads are as wide, whatever the width of all.
+            continue
         dtype = "fp32" if bench.dry else "bf16"
         case = Case(operation, bench.size(200_000, 8), width, 5, 1, dtype)
         usual = _ms(bench, case, backward)
@@ -51,7 +54,7 @@ def tuning(bench: Bench) -> Iterator[GpuRow]:
                 best, blocks = ms, candidate
         gain = usual / best
         if gain >= LEAST_GAIN:
-            own[key(kernel, DTYPES[dtype], width)] = blocks
+            own[key(kernel, DTYPES[dtype], _row_width(case))] = blocks
         note = ", ".join(f"{name} {value}" for name, value in blocks.items()) or "as reckoned"
         yield GpuRow("tuning", f"{kernel} {dtype} {width}", gain, "times", note=note)
         if bench.tuned is not None:
@@ -60,6 +63,11 @@ def tuning(bench: Bench) -> Iterator[GpuRow]:
 
 def _kernels(bench: Bench) -> tuple[tuple[str, str, bool], ...]:
     return KERNELS[: bench.size(len(KERNELS), 1)]
+
+
+def _row_width(case: Case) -> int:
+    """Length of the rows by which the kernels look their blocks up."""
+    return case.mix_heads[1] if case.operation == "bag_attn" else case.dim
 
 
 def _widths(bench: Bench) -> tuple[int, ...]:
@@ -80,6 +88,17 @@ def _candidates(kernel: str, bench: Bench) -> Iterator[Blocks]:
         "gated_scores.backward": {
             "BLOCK_N": (32, 64, 128),
             "BLOCK_A": (64, 128),
+            "num_warps": (4, 8),
+        },
+        "bag_attn.forward": {
+            "BLOCK_I": (64, 128),
+            "BLOCK_J": (32, 64, 128),
+            "num_warps": (4, 8),
+            "num_stages": (2, 3),
+        },
+        "bag_attn.backward": {
+            "BLOCK_I": (32, 64, 128),
+            "BLOCK_J": (32, 64, 128),
             "num_warps": (4, 8),
         },
     }

@@ -83,12 +83,17 @@ class TritonBagAttn(Function):
         # Imported here and below: Triton exists on Linux alone.
         from mil.kernels.bag_attn.triton_forward import bag_attn_forward
 
-        given = (queries, keys, values, query_offsets, key_offsets)
-        contiguous = [tensor.contiguous() for tensor in given]
-        bias = None if key_bias is None else key_bias.contiguous()
-        rows, lse = bag_attn_forward(*contiguous, bias, scale)
+        given = (
+            queries.contiguous(),
+            keys.contiguous(),
+            values.contiguous(),
+            query_offsets.contiguous(),
+            key_offsets.contiguous(),
+            None if key_bias is None else key_bias.contiguous(),
+        )
+        rows, lse = bag_attn_forward(*given, scale)
         ctx.scale = scale
-        ctx.save_for_backward(*contiguous, bias, rows, lse)
+        ctx.save_for_backward(*given, rows, lse)
         return rows, lse
 
     @staticmethod
@@ -98,5 +103,7 @@ class TritonBagAttn(Function):
         from mil.kernels.bag_attn.triton_backward import bag_attn_backward
 
         d_rows, d_lse = (grad.contiguous() for grad in grads)
-        gradients = bag_attn_backward(*ctx.saved_tensors, ctx.scale, d_rows, d_lse)
+        gradients = bag_attn_backward(
+            *ctx.saved_tensors, scale=ctx.scale, d_rows=d_rows, d_lse=d_lse
+        )
         return (*gradients[:3], None, None, gradients.key_bias, None)

@@ -119,8 +119,8 @@ def config(dtype: torch.dtype, width: int) -> dict[str, int]:
     return {
         "BLOCK_I": 64,
         "BLOCK_J": 32 if wide else 64,
-        "num_warps": 8 if wide else 4,
-        "num_stages": 2 if wide else 3,
+        "num_warps": 4,
+        "num_stages": 3 if wide else 2,
     }
 
 

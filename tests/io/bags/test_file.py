@@ -5,7 +5,7 @@ import numpy as np
 import pytest
 
 from mil.errors import FormatError
-from mil.io.bags import Bag, read_bag, read_header, read_identity, write_bag
+from mil.io.bags import Bag, read_bag, read_header, read_identity, read_share, write_bag
 from tests.messages import one_line
 from tests.synthetic import bag_file
 
@@ -26,6 +26,17 @@ def test_round_trip(path):
     np.testing.assert_array_equal(bag.features, FEATURES)
     np.testing.assert_array_equal(bag.coords, COORDS)
     assert bag.valid.tolist() == [True, False, True]
+
+
+def test_shares_are_the_bag_without_a_tile_twice(path):
+    shares = [read_share(path, number, 2) for number in range(2)]
+    assert [len(share.features) for share in shares] == [1, 2]
+    for name in ("features", "coords", "valid"):
+        parts = [getattr(share, name) for share in shares]
+        np.testing.assert_array_equal(np.concatenate(parts), getattr(read_bag(path), name))
+    assert shares[1].slide == "s1"
+    with pytest.raises(ValueError, match="share 2 of 2: shares are 0 to 1"):
+        read_share(path, 2, 2)
 
 
 def test_stored_contiguous_and_uncompressed(path):
