@@ -22,6 +22,7 @@ from mil.errors import MilError
 from mil.evaluate.commands import evaluate
 from mil.features.commands import features
 from mil.fetch.commands import fetch
+from mil.fewshot.commands import fewshot
 from mil.heatmap.commands import heatmap
 from mil.interop.commands import bags_app
 from mil.interop.head_commands import export_head, import_head
@@ -102,6 +103,7 @@ app.command()(score)
 app.command()(embed)
 app.command()(evaluate)
 app.command()(compare)
+app.command()(fewshot)
 app.command()(heatmap)
 app.command()(report)
 app.command("report checklist")(checklist)

@@ -7,7 +7,7 @@ from mil.errors import ConfigError
 # Slide encoders without weights: statistics of the tiles' features.
 STATISTICS = ("mean", "mean_std")
 # Published ones, which are refused with a reason (docs/reference/slide-vectors.md).
-PUBLISHED = ("titan", "prism", "gigapath", "chief", "madeleine", "feather")
+PUBLISHED = ("titan", "prism", "gigapath", "chief", "madeleine")
 
 
 def check_slide_encoder(name: str) -> None:

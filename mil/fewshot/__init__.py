@@ -1,0 +1,1 @@
+"""Few-shot curves: AUROC of linear probes that are fitted to few slides of each class."""
