@@ -16,10 +16,13 @@ from mil.why.answer import Answer, Input, title
 from mil.why.slides import NO_STUDY, made_facts, version_input
 from mil.why.study import AGAIN, Study
 
-SCORE_DEVICE = "another kind of processor or release of torch adds up in another order"
+SCORE_DEVICE = (
+    "another kind of processor, release of torch or number of threads (--threads, 1 unless a "
+    "profile sets it) adds up in another order"
+)
 TRAIN_DEVICE = (
     "training gives the same bytes on the same device with the same releases and number of "
-    "threads; on another device the weights differ"
+    "threads (--threads, 1 unless a profile sets it); on another device the weights differ"
 )
 
 

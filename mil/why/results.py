@@ -60,7 +60,7 @@ def of_folds(path: Path, study: Study | None) -> Answer:
         title(path, kind),
         facts,
         inputs,
-        words if config else [],
+        words if config else (),
         f"{AGAIN}/{path.name}",
         [LATEST_RUN] if config else [NO_CONFIG],
     )
@@ -110,7 +110,7 @@ def of_report(path: Path, dataset: str = "", slides: Path | None = None) -> Answ
         title(path, "report of a study"),
         facts,
         inputs,
-        words if places else [],
+        words if places else (),
         str(path),
         [IN_PLACE] if places else [NO_CONFIG],
     )

@@ -1,5 +1,6 @@
 """Each result of a tiny study names its inputs, and a command that writes the same bytes."""
 
+import json
 import shlex
 import shutil
 from pathlib import Path
@@ -131,6 +132,38 @@ def test_a_head_is_trained_again_to_the_same_weights(study):
     called(*command_in(output))
     for name in ("head.safetensors", "last.safetensors", "recipe.json", "history.json"):
         assert (study / "again" / name).read_bytes() == (PLACES["head"] / name).read_bytes()
+
+
+@pytest.mark.slow
+def test_folds_and_report_are_written_again_as_their_run_was_set(study):
+    config = {"encoder": ["tiny"], "head": ["quick"], "folds": 1, "split": {"seed": 0}}
+    (ROOT / "config.json").write_text(json.dumps(config))
+    output = called("why", PLACES["split"])
+    assert "made from slide table of dataset toy: the same" in output
+    called(*command_in(output))
+    assert (study / "again" / "folds1.csv").read_bytes() == PLACES["split"].read_bytes()
+    table = Path("configs/datasets/toy.csv")
+    table.write_text(table.read_text().replace("f,f,tumour", "f,f,normal"))
+    assert "slide table of dataset toy: changed since" in called("why", PLACES["split"])
+    table.write_text(table.read_text().replace("f,f,normal", "f,f,tumour"))
+
+    evaluated = ("--evaluated", PLACES["evaluate"])
+    called("compare", *evaluated, "--out", ROOT / "compare")
+    report = ROOT / "report.html"
+    called(
+        *("report", "--dataset", "toy", "--tiles", PLACES["tile"], "--bags", PLACES["features"]),
+        *("--folds", PLACES["split"], *evaluated, "--heatmaps", PLACES["heatmap"]),
+        *("--scores", PLACES["score"], "--trained", PLACES["head"].parent),
+        *("--config", ROOT / "config.json", "--comparison", ROOT / "compare/comparison.json"),
+        *("--out", report),
+    )
+    first = {path: path.read_bytes() for path in [report, *ROOT.glob("report_slides/*")]}
+    output = called("why", report)
+    report.unlink()
+    shutil.rmtree(ROOT / "report_slides")
+    called(*command_in(output))
+    assert {path: path.read_bytes() for path in first} == first
+    assert len(first) > 1
 
 
 @pytest.mark.slow

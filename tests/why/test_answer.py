@@ -128,6 +128,34 @@ def test_files_that_say_nothing_are_refused_in_one_line(tmp_path):
         run(tmp_path / "x.txt", slide="s1")
 
 
+@pytest.mark.parametrize(
+    "config",
+    ["", "[" * 100_000, "[]", '{"encoder": 5, "head": {}}', '{"encoder": ["../x"], "head": ["h"]}'],
+)
+def test_settings_of_a_stranger_give_a_report_no_command(tmp_path, config):
+    (tmp_path / "toy/evaluate/t/e/h").mkdir(parents=True)
+    (tmp_path / "toy/report.html").write_text("<html>")
+    (tmp_path / "toy/config.json").write_text(config)
+    answer = run(tmp_path / "toy/report.html")
+    assert answer.command == ()
+    assert "config.json, which the workflow writes" in answer.lines()[-1]
+
+
+def test_a_division_is_compared_with_the_table_and_set_as_its_run(tmp_path):
+    folds = tmp_path / "toy/split/t/e/folds5.csv"
+    folds.parent.mkdir(parents=True)
+    folds.write_text("fold,slide,patient,label,split\n0,a,p,x,train\n")
+    assert run(folds).command == ()
+    split = {"seed": 3, "by": "centre", "file": None}
+    config = {"bags": "made", "fusion": "early", "allow_missing": True, "split": split}
+    (tmp_path / "toy/config.json").write_text(json.dumps(config))
+    words = shlex.join(run(folds).command)
+    assert "--bags made --folds 5 --seed 3 --by centre --fusion early --allow-missing" in words
+    assert "--tiles" not in words
+    # Its dataset is not here.
+    assert run(folds).lines()[-1] == "It cannot run here: slide table of dataset not here."
+
+
 def test_settings_of_a_picture_become_options():
     assert _options({}) == []
     settings = {"scale": "raw", "kinds": ["alone", "effect"], "branches": True, "sheet": 5}

@@ -1,6 +1,7 @@
 """Runs through `cluster-generic` on a stand-in for each service that runs the jobs here."""
 
 import json
+import os
 import subprocess
 import threading
 from http.server import BaseHTTPRequestHandler, HTTPServer
@@ -10,7 +11,7 @@ import pytest
 
 # Runs a job as the cluster would, but ends the first one of `features` before it begins.
 KUBECTL = """#!/usr/bin/env python3
-import json, subprocess, sys
+import json, os, subprocess, sys
 from pathlib import Path
 
 folder = Path(__file__).parent
@@ -24,7 +25,9 @@ if action == "create":
     if lost:
         (folder / "lost").touch()
     command = ["false"] if lost else container["command"]
-    ended = subprocess.run(command, cwd=container["workingDir"], capture_output=True)
+    # A pod has the environment of its image.
+    env = {key: value for key, value in os.environ.items() if not key.startswith("MIL_")}
+    ended = subprocess.run(command, cwd=container["workingDir"], env=env, capture_output=True)
     (folder / f"{name}.log").write_bytes(ended.stdout + ended.stderr)
     (folder / f"{name}.rc").write_text(str(ended.returncode))
     print(f"job.batch/{name}")
@@ -77,7 +80,10 @@ class Batch(BaseHTTPRequestHandler):
         if self.path.endswith("/submitjob"):
             name = f"{asked['jobName']}-{len(self.jobs)}"
             command = asked["containerOverrides"]["command"]
-            self.jobs[name] = subprocess.run(command, capture_output=True, check=False).returncode
+            # A container has the environment of its image.
+            env = {key: os.environ[key] for key in ("PATH", "PYTHONPATH") if key in os.environ}
+            done = subprocess.run(command, env=env, capture_output=True, check=False)
+            self.jobs[name] = done.returncode
             answer = {"jobName": name, "jobId": name}
         else:
             states = ["FAILED" if self.jobs[name] else "SUCCEEDED" for name in asked["jobs"]]
