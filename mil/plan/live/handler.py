@@ -14,7 +14,13 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from mil.plan.live.messages import BY_USER, DRY_RUN, is_aftermath, is_chatter
 from mil.plan.live.stages import Run
 from mil.plan.live.table import LiveTable
-from mil.plan.live.text import begin_line, end_line, error_of, was_stopped
+from mil.plan.live.text import (
+    begin_line,
+    end_line,
+    error_of,
+    error_on_slurm,
+    was_stopped,
+)
 from mil.plan.rules import ENDING_RECORD, SLIDES_RECORD
 
 # With these, Snakemake's user asks for every job.
@@ -179,6 +185,7 @@ class LogHandler(LogHandlerBase):
         if self.failures[rule] > SHOWN_FAILURES:
             return
         name = f"{rule} {job.label if job else ''}".rstrip()
+        error = error_on_slurm(error, fields.get("rule_msg"))
         self._print(f"{name} failed: {error or 'no message'}", style="red")
         self._print(f"  log: {', '.join(fields['log'])}")
         if self.common_settings.show_failed_logs:

@@ -1,6 +1,7 @@
 """Words of a run: durations, rates, a line for a stage, the error of a job."""
 
 import os
+import re
 from pathlib import Path
 
 from mil.plan.live.stages import Stage
@@ -12,6 +13,7 @@ TAIL_BYTES = 1 << 16
 CLOCKS_S = 60
 # A message of one line may quote a stranger's file.
 MOST_CHARACTERS = 500
+SLURM_STATE = re.compile(r"SLURM-job '\w+' failed, SLURM status is: '(\w+)'")
 # Last lines of a command that the user, or Snakemake, stopped.
 STOPPED = ("Aborted!", "Aborted.", "KeyboardInterrupt")
 
@@ -91,6 +93,20 @@ def error_of(log: Path, begun: float = 0.0) -> str:
     lines = [line for line in lines if line]
     ours = [line for line in lines if line.startswith("mil: ")]
     return (ours or lines or [""])[-1][:MOST_CHARACTERS]
+
+
+def error_on_slurm(error: str, message: str | None) -> str:
+    """Error of a job, or Slurm's state of it where that says more.
+
+    Args:
+        error: Error in the job's log; empty if there is none.
+        message: Words of Snakemake's plug-in for Slurm, if it ran the job.
+    """
+    state = SLURM_STATE.match(message or "")
+    # A job that was killed has no last words; the end of its log is progress.
+    if state is None or (error and state[1] == "FAILED"):
+        return error
+    return f"Slurm ended the job: {state[1]}"
 
 
 def was_stopped(error: str) -> bool:
