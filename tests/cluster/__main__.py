@@ -28,7 +28,7 @@ from tests.cluster.loopback import PACKAGES, Slurm, loopback, missing_programs
 
 ROOT = Path(__file__).parents[2]
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile")]
-# Of two heads and several lists of slides, so that each rule of `ARRAY_RULES` has several jobs.
+# Two heads and several lists of slides: `tile`, `features`, `train`, `score` have several jobs.
 SLIDES_PER_JOB = {"demo_mini": "{tile: 4, features: 4}", "demo": "{tile: 16, features: 8}"}
 ON_SLURM = [
     *["--workflow-profile", "slurm"],
