@@ -28,11 +28,8 @@ from tests.cluster.loopback import PACKAGES, Slurm, loopback, missing_programs
 
 ROOT = Path(__file__).parents[2]
 SNAKEMAKE = [sys.executable, "-m", "snakemake", "-s", str(ROOT / "Snakefile")]
-# Short lists of slides, so that each of these rules has several jobs.
-SLIDES_PER_JOB = {
-    "demo_mini": "{tile: 2, features: 2, score: 4, heatmap: 4}",
-    "demo": "{tile: 8, features: 8, score: 16, heatmap: 16}",
-}
+# Two heads and several lists of slides: `tile`, `features`, `train`, `score` have several jobs.
+SLIDES_PER_JOB = {"demo_mini": "{tile: 4, features: 4}", "demo": "{tile: 16, features: 8}"}
 ON_SLURM = [
     *["--workflow-profile", "slurm"],
     # There is no accounting here.

@@ -24,7 +24,7 @@ AGAIN = [
 ]
 ARRAYS = [
     SlurmJob(f"9_{task}", "COMPLETED", "4G", f"rule_{rule}")
-    for task, rule in enumerate(set(ARRAY_RULES) - {"features"})
+    for task, rule in enumerate([*ARRAY_RULES, "score"])
 ]
 GOOD = [*KILLED, *AGAIN, *ARRAYS]
 
@@ -34,7 +34,7 @@ def test_a_good_run_passes():
         check_ends({"a": 0}) == check_arrays(GOOD) == check_memory(GOOD) == check_states(GOOD) == []
     )
     assert describe(GOOD)[:2] == [
-        "8 jobs on Slurm, 3 arrays",
+        "7 jobs on Slurm, 3 arrays",
         "   2 features   FAILED        801M in an array",
     ]
 
@@ -45,10 +45,10 @@ def test_a_run_that_failed_is_named():
 
 def test_jobs_that_are_no_arrays_are_named():
     alone = [
-        job._replace(number=job.number.replace("_", "")) for job in GOOD if "score" in job.comment
+        job._replace(number=job.number.replace("_", "")) for job in GOOD if "train" in job.comment
     ]
-    others = [job for job in GOOD if "score" not in job.comment]
-    assert check_arrays([*others, *alone]) == ["no job array of score"]
+    others = [job for job in GOOD if "train" not in job.comment]
+    assert check_arrays([*others, *alone]) == ["no job array of train"]
 
 
 @pytest.mark.parametrize(
@@ -86,3 +86,17 @@ def test_results_must_be_the_same(tmp_path: Path, name, content, failure):
     (line,) = check_results(local, cluster)
     assert line.startswith(failure)
     assert check_results(cluster, local) != []
+
+
+def test_of_the_results_times_alone_may_differ(tmp_path: Path):
+    report = '<h2>ROC</h2><tr><th scope="row">written</th><td>{0}</td></tr><p>AUROC {1}</p>'
+    report += '<section id="throughput"><td>{0}</td></section><section id="slides">{1}</section>'
+    local, cluster = tmp_path / "local", tmp_path / "cluster"
+    for folder, time in ((local, "8:00"), (cluster, "9:00")):
+        folder.mkdir()
+        (folder / "1of2.times").write_text(time)
+        (folder / "inputs.sha256").write_text(time)
+        (folder / "report.html").write_text(report.format(time, "0.9"))
+    assert check_results(local, cluster) == []
+    (cluster / "report.html").write_text(report.format("9:00", "0.8"))
+    assert check_results(local, cluster) == ["report.html: differs"]

@@ -15,7 +15,15 @@ from snakemake_interface_logger_plugins.common import LogEvent
 from mil.plan.live.messages import BY_USER, DRY_RUN, is_aftermath, is_chatter
 from mil.plan.live.stages import Run
 from mil.plan.live.table import LiveTable
-from mil.plan.live.text import begin_line, end_line, error_of, killed_error, no_message, was_stopped
+from mil.plan.live.text import (
+    begin_line,
+    end_line,
+    error_of,
+    error_on_slurm,
+    killed_error,
+    no_message,
+    was_stopped,
+)
 from mil.plan.rules import ENDING_RECORD, SLIDES_RECORD
 
 # With these, Snakemake's user asks for every job.
@@ -189,7 +197,8 @@ class LogHandler(LogHandlerBase):
             return
         name = f"{rule} {job.label if job else ''}".rstrip()
         logs = fields["log"] or ["."]
-        self._print(f"{name} failed: {error or no_message(Path(logs[0]))}", style="red")
+        error = error_on_slurm(error, fields.get("rule_msg")) or no_message(Path(logs[0]))
+        self._print(f"{name} failed: {error}", style="red")
         self._print(f"  log: {', '.join(fields['log'])}")
         if self.common_settings.show_failed_logs:
             self._print(self.format(record))

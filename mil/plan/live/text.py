@@ -27,6 +27,7 @@ CAUSES = {
     "SIGTERM": "ended from outside, as by a scheduler; run again",
 }
 CRASHED = "a crash; run again, and report it with the log if it comes back"
+SLURM_STATE = re.compile(r"SLURM-job '\w+' failed, SLURM status is: '(\w+)'")
 # Last lines of a command that the user, or Snakemake, stopped.
 STOPPED = ("Aborted!", "Aborted.", "KeyboardInterrupt")
 
@@ -140,6 +141,20 @@ def _name_of_signal(number: int) -> str:
         return Signals(number).name
     except ValueError:
         return ""
+
+
+def error_on_slurm(error: str, message: str | None) -> str:
+    """Error of a job, or Slurm's state of it where that says more.
+
+    Args:
+        error: Error in the job's log; empty if there is none.
+        message: Words of Snakemake's plug-in for Slurm, if it ran the job.
+    """
+    state = SLURM_STATE.match(message or "")
+    # A job that was killed has no last words; the end of its log is progress.
+    if state is None or (error and state[1] == "FAILED"):
+        return error
+    return f"Slurm ended the job: {state[1]}"
 
 
 def was_stopped(error: str) -> bool:

@@ -197,6 +197,30 @@ def test_arrays_of_slurm_are_not_lines_of_their_own(shown):
     assert shown.lines == ["Unable to guess SLURM account."]
 
 
+@pytest.mark.parametrize(
+    ("state", "log", "error"),
+    [
+        ("OUT_OF_MEMORY", "tile a: ok\n", "Slurm ended the job: OUT_OF_MEMORY"),
+        ("FAILED", "", "Slurm ended the job: FAILED"),
+        ("FAILED", "mil: no room on the disk\n", "mil: no room on the disk"),
+    ],
+)
+def test_a_job_that_slurm_killed_says_so(shown, tmp_path, state, log, error):
+    (tmp_path / "a.log").write_text(log)
+    shown.plan()
+    shown.start(1, "tile", 3, part="1of2")
+    shown.log(
+        "Error",
+        LogEvent.JOB_ERROR,
+        logging.ERROR,
+        jobid=1,
+        rule_name="tile",
+        log=[str(tmp_path / "a.log")],
+        rule_msg=f"SLURM-job '5_1' failed, SLURM status is: '{state}'. Reason: Unknown.",
+    )
+    assert shown.lines[1] == f"tile 1of2 failed: {error}"
+
+
 def test_a_dry_run_counts_jobs_and_lists_none(monkeypatch):
     shown = Shown(io.StringIO(), monkeypatch, dryrun=True, stdout=True)
     shown.plan()
