@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mil.config import Recipe
 from mil.errors import ConfigError, FormatError
-from mil.heads import TwoStage, build_head
+from mil.heads import FitsAtOnce, TwoStage, build_head
 from mil.tasks import AnyTask
 from mil.trained import Trained, load_trained
 from mil.trained.record import FILES, InitialRecord
@@ -81,12 +81,18 @@ class InitialHead:
             task: Task of the head.
 
         Raises:
-            ConfigError: The head trains in two stages, or has weights of other shapes.
+            ConfigError: The head trains in two stages or is fitted at once, or has weights of
+                other shapes.
         """
         if isinstance(head, TwoStage):
             raise ConfigError(
                 f"head {recipe.name}: trains in two stages, of which train.init would replace one "
                 "alone; leave init out"
+            )
+        if isinstance(head, FitsAtOnce):
+            raise ConfigError(
+                f"head {recipe.name}: is fitted at once, whatever its weights were; leave "
+                "train.init out"
             )
         classifier = self._classifier(recipe, task)
         new = self._new_names(classifier, task)

@@ -137,13 +137,14 @@ def test_a_head_of_another_encoder_is_one_line(small):
         still(small)
 
 
-def test_weights_of_other_widths_and_two_stages_are_one_line(small):
+def test_weights_of_other_widths_and_heads_trained_otherwise_are_one_line(small):
     small.train("acmil", HOW)
     recipe = Recipe(name="acmil", options={"hidden": 8}, losses={"cross_entropy": 1.0})
     initial = read_initial(small.folder / "head", {})
     head = build_head("acmil", recipe.options, dim=initial.record.dim, classes=2)
     with one_line(ConfigError, match=r"reduce\.0\.weight of shape \[16, \d+\], but the recipe's"):
         initial.start(head, 0, recipe, initial.record.task)
-    two_stage = build_head("ibmil", {}, dim=initial.record.dim, classes=2)
-    with one_line(ConfigError, match="trains in two stages"):
-        initial.start(two_stage, 0, recipe, initial.record.task)
+    for name, reason in (("ibmil", "trains in two stages"), ("linear_probe", "is fitted at once")):
+        other = build_head(name, {}, dim=initial.record.dim, classes=2)
+        with one_line(ConfigError, match=reason):
+            initial.start(other, 0, recipe, initial.record.task)
