@@ -11,10 +11,25 @@ from mil.heads._reducer import Experts, ReducerConfig, project
 from tests.heads.waves import cosines, wave
 
 # All of this package but `dsmil`, which has no reducer.
-REDUCERS = (
-    "abmil acmil acmil_mha clam_mb clam_sb dtfd gaam graph_select ibmil lama max mean mha mhim "
-    "mixed_abmil probe transmil"
-).split()
+REDUCERS = [
+    "abmil",
+    "acmil",
+    "acmil_mha",
+    "clam_mb",
+    "clam_sb",
+    "dtfd",
+    "gaam",
+    "graph_select",
+    "ibmil",
+    "lama",
+    "max",
+    "mean",
+    "mha",
+    "mhim",
+    "mixed_abmil",
+    "probe",
+    "transmil",
+]
 OF_EXPERTS = ReducerConfig(project="experts", experts=3, routers=2, rank=4)
 
 
