@@ -46,7 +46,7 @@ PUBLISHED = {
 }
 # Gigabytes of noise in forty blocks show no more than in two.
 DEPTH = 2
-LARGE = [name for name in ENTRIES if PUBLISHED.get(name, 0) > 100]
+LARGE = [name for name in ENTRIES if PUBLISHED.get(name, 0) > 50]
 # A shell of them takes some of a second.
 WIDE = [name for name in ENTRIES if PUBLISHED.get(name, 0) > 86]
 # Of entries that are the same model with other weights one is enough to be run.
