@@ -3,13 +3,14 @@
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mil.fewshot.curves import Point
 from mil.io.atomic import write_text
 
 # Okabe and Ito's colours, which people with any colour vision can tell apart.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "mil",
     "svg.fonttype": "none",
     "text.parse_math": False,
