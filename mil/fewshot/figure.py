@@ -45,7 +45,7 @@ def write_figure(curves: Mapping[str, Sequence[Point]], path: Path) -> None:
         ticks = sorted({point.shots for points in curves.values() for point in points})
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.set_xlabel("training slides of each class")
-        axes.set_ylabel("AUROC on the test slides, mean ± SD of draws")
+        axes.set_ylabel("AUROC, mean ± SD of draws")
         axes.legend(frameon=False, fontsize=8)
         buffer = io.StringIO()
         canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})
