@@ -3,13 +3,14 @@
 import io
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import Any
 
 from mil.fewshot.curves import Point
 from mil.io.atomic import write_text
 
 # Okabe and Ito's colours, which people with any colour vision can tell apart.
 COLOURS = ("#0072b2", "#d55e00", "#009e73", "#cc79a7", "#e69f00", "#56b4e9", "#000000")
-STYLE = {
+STYLE: dict[Any, Any] = {
     "svg.hashsalt": "mil",
     "svg.fonttype": "none",
     "text.parse_math": False,
@@ -44,7 +45,7 @@ def write_figure(curves: Mapping[str, Sequence[Point]], path: Path) -> None:
         ticks = sorted({point.shots for points in curves.values() for point in points})
         axes.set_xticks(ticks, [str(tick) for tick in ticks])
         axes.set_xlabel("training slides of each class")
-        axes.set_ylabel("AUROC on the test slides, mean ± SD of draws")
+        axes.set_ylabel("AUROC, mean ± SD of draws")
         axes.legend(frameon=False, fontsize=8)
         buffer = io.StringIO()
         canvas.savefig(buffer, format="svg", metadata={"Date": None, "Creator": None})

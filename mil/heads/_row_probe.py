@@ -8,7 +8,7 @@ from torch import Tensor
 
 from mil.bags import Bags, HeadOutput
 from mil.config import Section
-from mil.heads._at_once import FitProblem, fit_linear, least_left_out, standardisation
+from mil.heads._at_once import Division, FitProblem, fit_linear, least_left_out, standardisation
 from mil.heads._precision import Classifier
 from mil.heads._stream import PoolsTiles
 
@@ -84,7 +84,7 @@ class RowProbe(PoolsTiles):
         if not problem.divisions:
             line = f"C {DEFAULT_STRENGTH:g}, for too few patients to leave some out"
             return DEFAULT_STRENGTH, line
-        losses = [self._left_out_losses(rows, problem, *each) for each in problem.divisions]
+        losses = [self._left_out_losses(rows, problem, each) for each in problem.divisions]
         best, total = least_left_out(np.array(losses))
         mean = total / sum(len(each.left_out) for each in problem.divisions)
         count = len(problem.divisions)
@@ -92,9 +92,10 @@ class RowProbe(PoolsTiles):
         return STRENGTHS[best], line
 
     def _left_out_losses(
-        self, rows: Tensor, problem: FitProblem, fit: list[int], left_out: list[int]
+        self, rows: Tensor, problem: FitProblem, division: Division
     ) -> list[float]:
         """Sum of the losses of bags left out, for each of `STRENGTHS`."""
+        fit, left_out = list(division.fit), list(division.left_out)
         # Their mean and deviation too are of the bags that are fitted to.
         mean, deviation = standardisation(rows[fit])
         scaled = (rows - mean) / deviation

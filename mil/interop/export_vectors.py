@@ -176,7 +176,7 @@ def _columns(
 
 
 def _provenance(header: VectorsHeader, number: int) -> dict[str, Any]:
-    facts = {
+    facts: dict[str, Any] = {
         "format": "mil.vectors",
         "tool_version": TOOL_VERSION,
         "encoder": header.encoder,

@@ -110,7 +110,7 @@ def write_vectors(path: Path, vectors: SlideVectors, *, made_from: str = "") -> 
         made_from: Digest of what they depend on; see `mil.io.provenance`.
     """
     record = json.dumps(asdict(vectors.header)).encode()
-    arrays = {
+    arrays: dict[str, np.ndarray] = {
         "record": np.frombuffer(record, np.uint8),
         "vectors": np.asarray(vectors.vectors, np.float32),
     }

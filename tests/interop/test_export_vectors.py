@@ -28,7 +28,7 @@ def write(folder, slide, rows, slide_encoder="mean", heads=(), state="ok", encod
         state=state,
         heads=tuple(heads),
     )
-    vectors = np.array(rows, np.float32).reshape(len(rows), -1)
+    vectors = np.array(rows, np.float32) if rows else np.empty((0, 0), np.float32)
     write_vectors(folder / f"{slide}.h5", SlideVectors(header, vectors))
 
 

@@ -58,6 +58,22 @@ def refused(study, *config: str) -> str:
 
 
 @pytest.mark.slow
+def test_vectors_are_made_where_slide_encoders_are_named(study):
+    config = ("head=abmil", BAGS, "slide_encoder=[mean,abmil]")
+    assert study.planned(*config) == {**READY, "embed": 6}
+    done = study.snakemake("--config", "dataset=toy", *config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    folder = next((study.folder / "results/toy/embed").glob("*/stranger.v2"))
+    files = sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/*.h5"))
+    assert files == [f"{name}/{slide}.h5" for name in ("abmil", "mean") for slide in "abc"]
+    (folder / "mean/b.h5").unlink()
+    assert study.planned(*config) == {"embed": 1}
+    assert "neither one of mean, mean_std nor a recipe" in refused(
+        study, BAGS, "slide_encoder=acmil"
+    )
+
+
+@pytest.mark.slow
 def test_no_slide_is_fetched_tiled_or_embedded(study):
     assert study.planned("head=abmil", BAGS) == READY
     assert study.planned("head=[abmil,acmil]", "seeds=4", BAGS)["train"] == 2
