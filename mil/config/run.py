@@ -342,11 +342,11 @@ class Config(Section):
         "lists them.",
     )
     # No image is published: a name that everybody could pull would promise one.
-    container: str | None = Field(
-        None,
+    container: str = Field(
+        "mil.sif",
         min_length=1,
-        description="Image of mil in which `snakemake --sdm apptainer` runs the jobs: a file such "
-        "as mil.sif, or a name such as docker://REGISTRY/mil@sha256:DIGEST.",
+        description="Image of mil in which `snakemake --sdm apptainer` runs the jobs: a file, or "
+        "an address such as docker://REGISTRY/mil@sha256:DIGEST.",
     )
     # In the run's configuration, which is the user's own: a dataset may come from others.
     trust_urls: bool = Field(

@@ -46,25 +46,18 @@ def require_writable_folder(folder: Path) -> None:
             )
 
 
-def require_container(deployment: Iterable[object], image: str | None) -> None:
-    """Check that a run in containers names an image, and one that is there.
+def require_container(deployment: Iterable[object], image: str) -> None:
+    """Check that the image of a run in containers is there.
 
     Args:
         deployment: Snakemake's methods of deployment for this run; `apptainer` needs an image.
-        image: File or address of an image; None: none is named.
+        image: File or address of an image.
 
     Raises:
-        ConfigError: No image is named, or its file does not exist.
+        ConfigError: The file does not exist.
     """
-    if "apptainer" not in map(str, deployment):
-        return
-    if image is None:
+    if "apptainer" in map(str, deployment) and "://" not in image and not Path(image).is_file():
         raise ConfigError(
-            "--sdm apptainer needs an image with mil in it, and none is published: build one "
-            "(docs/how-to/cluster.md#container), then --config container=mil.sif"
-        )
-    if "://" not in image and not Path(image).is_file():
-        raise ConfigError(
-            f"container={image}: no such file; give an image such as mil.sif, or an address such "
-            "as docker://REGISTRY/mil@sha256:DIGEST"
+            f"container={image}: no such file, which --sdm apptainer needs; no image of mil is "
+            "published: build one (docs/how-to/cluster.md#container), then --config container=FILE"
         )

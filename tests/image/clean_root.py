@@ -121,6 +121,10 @@ def mounted(folder: Path, paths: Sequence[str]) -> Iterator[None]:
                 place.touch()
             subprocess.run(["mount", "--bind", path, str(place)], check=True)
             stack.callback(subprocess.run, ["umount", str(place)], check=False)
+        # Semaphores of processes lie there.
+        shared = str(folder / "dev/shm")
+        subprocess.run(["mount", "-t", "tmpfs", "-o", "mode=1777", "tmpfs", shared], check=True)
+        stack.callback(subprocess.run, ["umount", shared], check=False)
         yield
 
 

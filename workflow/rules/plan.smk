@@ -83,10 +83,9 @@ def grow(amount):
 with exit_on_error():
     require_container(workflow.deployment_settings.deployment_method, CONFIG.container)
 
-# Used with `--sdm apptainer` alone.
-if CONFIG.container:
 
-    container: CONFIG.container
+# Used with `--sdm apptainer` alone.
+container: CONFIG.container
 
 
 # Names of this run only: a mistyped target is refused at once, not by a job hours later.
