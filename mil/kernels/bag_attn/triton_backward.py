@@ -183,9 +183,9 @@ def config(dtype: torch.dtype, width: int) -> dict[str, int]:
     if dtype == torch.float32:
         return {
             "BLOCK_I": 32,
-            "BLOCK_J": 32,
-            "num_warps": 8 if columns > 32 else 4,
-            "num_stages": 1 if columns > 64 else 2,
+            "BLOCK_J": 16 if columns > 64 else 32,
+            "num_warps": 8,
+            "num_stages": 2,
         }
     return {
         "BLOCK_I": 64 if columns <= 32 else 32,

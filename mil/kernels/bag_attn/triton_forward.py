@@ -116,11 +116,12 @@ def config(dtype: torch.dtype, width: int) -> dict[str, int]:
             "num_warps": 8 if columns > 32 else 4,
             "num_stages": 1 if wide else 2,
         }
+    narrow = columns <= 32
     return {
         "BLOCK_I": 64,
-        "BLOCK_J": 32 if wide else 64,
+        "BLOCK_J": 64 if narrow else 32,
         "num_warps": 4,
-        "num_stages": 3 if wide else 2,
+        "num_stages": 2 if narrow else 3,
     }
 
 
