@@ -76,7 +76,8 @@ def measure_mixer(job: Job) -> dict[int, MixFigures]:
 
 def peak_of(job: Job) -> float:
     """Peak of a mixer of the first length beyond queries, keys and values, with backward, MB."""
-    run = _run(job, job.lengths[0], _prepared(job.device, job.threads))
+    torch.set_num_threads(job.threads)
+    run = _run(job, job.lengths[0], torch.device(job.device))
     return with_memory(run.both, run.device)[0]
 
 

@@ -19,7 +19,7 @@ class Saved(NamedTuple):
     query_offsets: Tensor  # [segments + 1]
     key_offsets: Tensor  # [segments + 1]
     key_bias: Tensor | None  # [keys, key heads]
-    rows: Tensor  # [queries, heads, value width], float32
+    rows: Tensor  # [queries, heads, value width], float32; by Triton in the type of the values
     lse: Tensor  # [queries, heads], float32
 
 
@@ -103,7 +103,6 @@ class TritonBagAttn(Function):
         from mil.kernels.bag_attn.triton_backward import bag_attn_backward
 
         d_rows, d_lse = (grad.contiguous() for grad in grads)
-        gradients = bag_attn_backward(
-            *ctx.saved_tensors, scale=ctx.scale, d_rows=d_rows, d_lse=d_lse
-        )
+        saved = Saved(*ctx.saved_tensors)
+        gradients = bag_attn_backward(*saved, scale=ctx.scale, d_rows=d_rows, d_lse=d_lse)
         return (*gradients[:3], None, None, gradients.key_bias, None)

@@ -178,21 +178,24 @@ class Gradients(NamedTuple):
 
 
 def config(dtype: torch.dtype, width: int) -> dict[str, int]:
-    """Blocks, warps and stages of both kernels; not tuned on a GPU yet."""
-    columns = padded(width)
+    """Blocks, warps and stages of the queries' gradient; not tuned on a GPU yet."""
+    wide = padded(width) > 64
     if dtype == torch.float32:
         return {
             "BLOCK_I": 32,
-            "BLOCK_J": 32,
-            "num_warps": 8 if columns > 32 else 4,
-            "num_stages": 1 if columns > 64 else 2,
+            "BLOCK_J": 16 if wide else 32,
+            "num_warps": 8,
+            "num_stages": 2 if wide else 1,
         }
-    return {
-        "BLOCK_I": 64 if columns <= 32 else 32,
-        "BLOCK_J": 64 if columns <= 64 else 32,
-        "num_warps": 8 if columns > 32 else 4,
-        "num_stages": 2,
-    }
+    return {"BLOCK_I": 32, "BLOCK_J": 32 if wide else 64, "num_warps": 8, "num_stages": 2}
+
+
+def keys_config(dtype: torch.dtype, width: int) -> dict[str, int]:
+    """The same of the gradients of keys, values and bias."""
+    blocks = config(dtype, width)
+    if dtype == torch.float32 and padded(width) > 64:
+        blocks |= {"BLOCK_J": 32, "num_stages": 1}
+    return blocks
 
 
 def bag_attn_backward(
@@ -280,7 +283,7 @@ def _keys_grad(
     """Gradients of keys, values and bias."""
     queries, keys, values, key_bias = given[:4]
     count, key_heads, width = keys.shape
-    blocks = config(queries.dtype, width)
+    blocks = keys_config(queries.dtype, width)
     blocks |= tuned("bag_attn.backward", queries.dtype, width, queries.device)
     segments = split_bags(given[5], count, blocks["BLOCK_J"])
     programs = len(segments.bag_of)
@@ -328,7 +331,8 @@ def variants() -> Iterator[Variant]:
     gradients = ("d_queries", "d_keys", "d_values")
     for label, types, keywords, name, width in of_widths():
         constants = config(DTYPES[name], width) | keywords
-        of_keys = constants | ({"d_bias": None} if "key_bias" in keywords else {})
+        of_keys = keys_config(DTYPES[name], width) | keywords
+        of_keys |= {"d_bias": None} if "key_bias" in keywords else {}
         whole = types | dict.fromkeys(gradients, f"*{name}")
         yield Variant.of(label, _queries_grad_kernel, whole, constants)
         yield Variant.of(label, _keys_grad_kernel, whole, of_keys)
