@@ -52,6 +52,7 @@ def test_branches_have_a_figure_a_summary_and_a_row_each():
     assert "uniform attention: 9.0" in table.caption
 
 
+@pytest.mark.slow
 def test_without_annotations_branches_stand_against_the_divergence():
     rows = [row("a", "tumour", {"p_normal": 0.1, "p_tumour": 0.9})]
     of = measured(branch(1, None, None), why_not="there is one patient")

@@ -50,6 +50,7 @@ def test_heads_without_mixing_layers_have_none():
         assert forward(head, trained(), BAG).rollout is None
 
 
+@pytest.mark.slow
 def test_patch_flipping_follows_the_order_of_the_rollout():
     from dataclasses import replace
 
