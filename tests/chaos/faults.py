@@ -273,7 +273,7 @@ def _checkpoints(study: Study) -> list[Path]:
 
 
 # Advice of an error, and the file that it is about.
-DELETE = re.compile(r"(?P<path>(results|data)/[^\s:;]+): [^:]*?delete (it|this one)")
+DELETE = re.compile(r"(?P<path>(results|data)/[^\s:;]+): .*?delete (it|this one)")
 
 
 def follow_advice(study: Study) -> None:

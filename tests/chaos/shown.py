@@ -8,7 +8,7 @@ FOREIGN = re.compile(
     r"Traceback \(most recent call last\)|^\s+File \".*\", line \d+|Error in rule |"
     r"(?<!Missing)Exception(:| in )|^Full Traceback|snakemake\.exceptions"
 )
-FAILED = re.compile(r"^\w+( .*)? failed: (?P<error>.*)$")
+FAILED = re.compile(r"^\w+( .*?)? failed: (?P<error>.*)$")
 
 
 def faults_of_output(shown: str, expected: Sequence[str], *, code: int) -> list[str]:

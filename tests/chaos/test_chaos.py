@@ -121,7 +121,7 @@ def test_a_command_that_would_go_on_for_ever_is_found(study, expected):
 @pytest.mark.parametrize(
     ("shown", "code", "number"),
     [
-        ("features 1of1 failed: mil: a.h5: cut short; delete it", 1, 0),
+        ("features 1of1 failed: mil: 1 of 2 slides failed: a.h5: cut; delete it", 1, 0),
         ("features 1of1 failed: killed by SIGKILL: run again, delete it", 1, 0),
         ("features 1of1 failed: features a: ok; delete it", 1, 1),
         (f"features 1of1 failed: mil: delete it\n{TRACEBACK}", 1, 1),
@@ -143,7 +143,7 @@ def test_a_file_that_is_damaged_must_be_named(study, expected):
 
 def test_advice_is_followed_to_the_letter():
     shown = (
-        "train failed: mil: results/a/x.h5: cut short; delete it and run again\n"
+        "train failed: mil: 1 of 8 slides failed: results/a/x.h5: cut (eof: 8); delete it\n"
         "train failed: mil: data/b.tif: no such file; put it back\n"
     )
     assert advised(shown) == ["results/a/x.h5"]
