@@ -66,9 +66,11 @@ rule all:
         get_heatmaps,
         get_refined,
         get_model_cards,
+        get_incomplete,
 
 
 onstart:
+    keep_empty_folders()
     announce_downloads()
     locks.record_run()
     log_slides()

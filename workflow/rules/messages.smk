@@ -1,5 +1,6 @@
 # What the workflow itself says of a run, through Snakemake's log: the table of a run (`mil.plan.live`) takes it from there.
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from mil.plan.rules import ENDING_RECORD, SLIDES_RECORD
@@ -8,6 +9,18 @@ from mil.plan.rules import ENDING_RECORD, SLIDES_RECORD
 SUMMARY = (
     f"mil summary --dataset {CONFIG.dataset} {flags.state_flags(PLAN)} --most 10 2>&1"
 )
+
+
+def keep_empty_folders():
+    """Let a run on a disk that can no longer be written to end in its last lines, not in a traceback."""
+    # Snakemake removes folders in which no job has put anything.
+    remove = workflow.dag.cleanup_workdir
+
+    def remove_if_possible():
+        with suppress(OSError):
+            remove()
+
+    workflow.dag.cleanup_workdir = remove_if_possible
 
 
 def log_slides():
