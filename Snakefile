@@ -73,10 +73,12 @@ rule all:
         get_refined,
         get_vectors,
         get_model_cards,
+        get_incomplete,
 
 
 onstart:
     check_arrays()
+    keep_empty_folders()
     announce_downloads()
     announce_gpu()
     locks.record_run()

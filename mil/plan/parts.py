@@ -6,6 +6,7 @@ from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from types import MappingProxyType
+from typing import NamedTuple
 
 from mil.io.tables.parts import number_of_parts, part_of, parts_of
 
@@ -15,6 +16,18 @@ TABLES = "parts"
 LOST = -1
 # Replaced outputs of a part that are read to their end.
 MOST_READ = 16
+
+
+class Refreshed(NamedTuple):
+    """What a run must make again.
+
+    Attributes:
+        damaged: Outputs that are not as they were written.
+        incomplete: Tables that are not there, of parts that have outputs.
+    """
+
+    damaged: list[Path]
+    incomplete: list[Path]
 
 
 @dataclass(frozen=True)
@@ -50,7 +63,7 @@ def refresh_tables(
     members: Mapping[str, Sequence[str]],
     suffixes: Sequence[str | tuple[str, ...]],
     further: Mapping[str, str] = MappingProxyType({}),
-) -> list[Path]:
+) -> Refreshed:
     """Bring the tables of a stage's parts up to date with its outputs.
 
     The table of a part that lost an output is removed: the part is gone through again when
@@ -66,16 +79,21 @@ def refresh_tables(
         further: Ending of one more output, of slides that have one.
 
     Returns:
-        Outputs that are damaged.
+        Outputs that are damaged, and tables of parts that have some outputs but not all.
     """
-    all_damaged: list[Path] = []
+    refreshed = Refreshed([], [])
+    # Tiles of slides that were streamed have no tables, and need none.
+    if not (folder / TABLES).is_dir():
+        return refreshed
     tables = _times(folder / TABLES)
-    if not tables:
-        return all_damaged
     outputs = _times(folder)
     for part, slides in members.items():
-        written = tables.get(f"{part}.csv")
+        table = folder / TABLES / f"{part}.csv"
+        written = tables.get(table.name)
+        # Snakemake makes no table again that its later results do not lack.
         if written is None:
+            if any(_time_of(slide, suffixes[0], outputs) != LOST for slide in slides):
+                refreshed.incomplete.append(table)
             continue
         endings = {
             slide: (*suffixes, further[slide]) if slide in further else suffixes for slide in slides
@@ -84,11 +102,12 @@ def refresh_tables(
             slide: [_time_of(slide, ending, outputs) for ending in of_slide]
             for slide, of_slide in endings.items()
         }
-        table = folder / TABLES / f"{part}.csv"
         # A folder that cannot be written to is not run in either.
         with suppress(OSError):
             if any(LOST in of_slide for of_slide in times.values()):
                 table.unlink()
+                if any(of_slide[0] != LOST for of_slide in times.values()):
+                    refreshed.incomplete.append(table)
                 continue
             replaced = {
                 slide: folder / f"{slide}{suffixes[0]}"
@@ -97,10 +116,11 @@ def refresh_tables(
             }
             if damaged := _damaged(list(replaced.values())):
                 table.unlink()
-                all_damaged += damaged
+                refreshed.damaged.extend(damaged)
+                refreshed.incomplete.append(table)
             elif replaced:
                 _take_over(table, replaced)
-    return all_damaged
+    return refreshed
 
 
 def _damaged(paths: Sequence[Path]) -> list[Path]:

@@ -26,7 +26,8 @@ from mil.io.tables.splits import split_files
 from mil.io.tables.urls import check_urls
 from mil.plan import downloads
 from mil.plan.existing import check_encoder, shared_parts
-from mil.plan.parts import StageParts, refresh_tables
+from mil.plan.heads import damaged_heads
+from mil.plan.parts import Refreshed, StageParts, refresh_tables
 
 # Endings of a slide's outputs in the folder of a stage; of several in brackets, one.
 OUTPUTS: dict[str, tuple[str | tuple[str, ...], ...]] = {
@@ -160,40 +161,57 @@ class Plan:
         """Slides by stage and name of their part."""
         return {stage: self.parts(stage).members for stage in OUTPUTS}
 
-    def refresh_tables(self) -> list[Path]:
-        """Bring the tables of all parts up to date; see `mil.plan.parts.refresh_tables`.
-
-        Returns:
-            Outputs that are damaged; the run makes them again.
-        """
+    def refresh_tables(self) -> Refreshed:
+        """Bring the tables of all parts up to date; see `mil.plan.parts.refresh_tables`."""
         results = Path("results") / self.config.dataset
         members = self.members
-        damaged: list[Path] = []
+        stages: list[Refreshed] = []
         for encoder, tiling in self.tilings.items():
             folders = {
                 "tile": results / "tile" / tiling,
                 "features": results / "features" / tiling / encoder,
             }
             for stage, folder in {} if self.precomputed_dir else folders.items():
-                damaged += refresh_tables(folder, members[stage], OUTPUTS[stage])
+                refreshed = refresh_tables(folder, members[stage], OUTPUTS[stage])
+                # A job that streams writes no table of tiles.
+                has_table = stage != "tile" or not self.streaming
+                stages.append(refreshed if has_table else Refreshed(refreshed.damaged, []))
             for slide_encoder in self.config.slide_encoder:
                 vectors = results / "embed" / tiling / encoder / slide_encoder
-                damaged += refresh_tables(vectors, members["score"], OUTPUTS["score"])
+                stages.append(refresh_tables(vectors, members["score"], OUTPUTS["score"]))
             for head in self.config.head:
                 scored = results / "score" / tiling / encoder / head
-                damaged += refresh_tables(scored, members["score"], OUTPUTS["score"])
+                stages.append(refresh_tables(scored, members["score"], OUTPUTS["score"]))
                 drawn = results / "heatmap" / tiling / encoder / head
-                damaged += refresh_tables(
-                    drawn, members["heatmap"], OUTPUTS["heatmap"], self.sheets
+                stages.append(
+                    refresh_tables(drawn, members["heatmap"], OUTPUTS["heatmap"], self.sheets)
                 )
                 refined = results / "refine" / tiling / encoder / head
                 there = {
                     part: [slide for slide in slides if slide in self.files_there]
                     for part, slides in members["heatmap"].items()
                 }
-                damaged += refresh_tables(refined, there, REFINED)
+                is_refined = self.config.heatmap.cells_per_tile > 1
+                fine = refresh_tables(refined, there, REFINED)
+                stages.append(fine if is_refined else Refreshed(fine.damaged, []))
         # Encoders of one tiling share the tiles.
-        return list(dict.fromkeys(damaged))
+        return Refreshed(
+            list(dict.fromkeys(file for stage in stages for file in stage.damaged)),
+            list(dict.fromkeys(file for stage in stages for file in stage.incomplete)),
+        )
+
+    @property
+    def damaged_heads(self) -> list[str]:
+        """Files of trained heads that were changed after they were sealed, a line each."""
+        results = Path("results") / self.config.dataset / "train"
+        folders = [
+            results / tiling / encoder / head / f"seed{seed}_fold{fold}of{self.config.folds}"
+            for encoder, tiling in self.tilings.items()
+            for head in self.config.head
+            for seed in range(1, self.config.seeds + 1)
+            for fold in range(self.config.folds)
+        ]
+        return damaged_heads(folders)
 
     @property
     def split_files(self) -> list[str]:

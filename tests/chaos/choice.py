@@ -56,7 +56,7 @@ def all_chains(undisturbed: Undisturbed, seed: int, kills: int) -> list[Chain]:
     return [
         *kill_chains(undisturbed, random, kills),
         disk_chain(undisturbed, random),
-        mixed_chain(undisturbed, random),
+        mixed_chain(random),
         store_chain(random),
         corruption_chain(),
         late_corruption_chain(),
@@ -66,7 +66,7 @@ def all_chains(undisturbed: Undisturbed, seed: int, kills: int) -> list[Chain]:
 def quick_chains(undisturbed: Undisturbed, seed: int) -> list[Chain]:
     """Faults of a finished study, whose reruns are short."""
     random = Random(seed)
-    moment = random_moment(random, "score", files=8, seconds=undisturbed.seconds["score"])
+    moment = random_moment(random, "score", files=8)
     faults = (
         _corruption("weights cut", f"{HEAD}/head.safetensors", cut),
         _corruption("bag flipped", f"{BAGS}/mini_03.h5", flip),
@@ -81,12 +81,7 @@ def kill_chains(undisturbed: Undisturbed, random: Random, number: int) -> list[C
     for first in range(0, number, len(STAGES)):
         kills = []
         for turn, stage in enumerate(STAGES[: number - first], first):
-            moment = random_moment(
-                random,
-                stage,
-                files=undisturbed.num_files[stage],
-                seconds=undisturbed.seconds.get(stage, 1.0),
-            )
+            moment = random_moment(random, stage, files=undisturbed.num_files[stage])
             alone = turn % 5 == 4
             victim = "Snakemake alone" if alone else "run and jobs"
             strike = kill_run(moment) if alone else kill_all(moment)
@@ -110,11 +105,11 @@ def disk_chain(undisturbed: Undisturbed, random: Random) -> Chain:
     return Chain("disk", tuple(faults), disk=DISK_MB)
 
 
-def mixed_chain(undisturbed: Undisturbed, random: Random) -> Chain:
+def mixed_chain(random: Random) -> Chain:
     """Slides taken away, jobs killed and results made read-only, in the order of the stages."""
 
     def killed(stage: str) -> Fault:
-        moment = Moment(stage, 0, random.uniform(0.0, 0.5 * undisturbed.seconds[stage]))
+        moment = Moment(stage, 0, random.uniform(0.0, 0.1))
         return Fault("killed job", f"job at {moment}", kill_job(moment), (KILLED,))
 
     def away(stage: str) -> Fault:

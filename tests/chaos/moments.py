@@ -49,19 +49,17 @@ class Moment:
         return f"{self.stage}, file {self.files} + {self.delay_s:.2f} s{writing}"
 
 
-def random_moment(random: Random, stage: str, *, files: int, seconds: float) -> Moment:
+def random_moment(random: Random, stage: str, *, files: int) -> Moment:
     """A random moment of a stage.
 
     Args:
         random: Random numbers.
         stage: Stage.
         files: Number of files that the stage writes.
-        seconds: Time that the stage takes.
     """
-    if random.random() < 0.5:
-        return Moment(stage, 0, random.uniform(0.0, seconds))
-    number = random.randrange(max(files, 1))
-    return Moment(stage, number, random.uniform(0.0, 0.3), random.random() < 0.5)
+    # The last file of a stage may be the last of the run.
+    number = random.randrange(max(files - 1, 1))
+    return Moment(stage, number, random.uniform(0.0, 0.2), random.random() < 0.5)
 
 
 def reached(study: Study, moment: Moment, process: subprocess.Popen[bytes]) -> bool:

@@ -96,12 +96,18 @@ def made_again(
     ]
 
 
+def _is_of_snakemake(path: Path) -> bool:
+    """Whether it is the empty folder that Snakemake cannot remove when it is killed."""
+    return path.is_dir() and path.name.startswith("snakemake") and not any(path.iterdir())
+
+
 def left_behind(study: Study) -> list[str]:
     """Temporary files, locks and records that a finished run leaves."""
     records = study.folder / ".snakemake"
     left = [path for name in ("locks", "incomplete") for path in (records / name).glob("*")]
     left += [path for path in (records / "mil_run.json",) if path.exists()]
-    left += list(study.temporary.iterdir()) if study.temporary.is_dir() else []
+    temporary = list(study.temporary.iterdir()) if study.temporary.is_dir() else []
+    left += [path for path in temporary if not _is_of_snakemake(path)]
     left += [
         path
         for folder in ("results", "data", "logs")

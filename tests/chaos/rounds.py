@@ -20,6 +20,8 @@ from tests.chaos.undisturbed import Undisturbed
 # Output of a slide that states that all files of the slide are there, by its stage.
 WHOLE_SLIDE = {"tile": ".h5", "features": ".h5", "score": ".h5", "heatmap": ".png"}
 OF_SLIDE = re.compile(r"(?P<folder>results/\w+/(?P<stage>\w+)/.*/)(?P<slide>mini_\d+)\.\w+$")
+# Times that a fault which came too late is tried again.
+RETRIES = 2
 NOTHING_TO_DO = "Nothing to be done"
 
 
@@ -60,7 +62,7 @@ def play(chain: Chain, undisturbed: Undisturbed, folder: Path) -> Outcome:
             from tests.chaos.store import remote_slides
 
             study = stack.enter_context(remote_slides(study))
-        _play(chain, study, undisturbed.files, outcome)
+        _play(chain, study, undisturbed.files, outcome, start)
     if not outcome.wrong:
         shutil.rmtree(folder, ignore_errors=True)
         for file in (study.output, study.began):
@@ -68,11 +70,24 @@ def play(chain: Chain, undisturbed: Undisturbed, folder: Path) -> Outcome:
     return outcome
 
 
-def _play(chain: Chain, study: Study, expected: Mapping[str, File], outcome: Outcome) -> None:
+def _play(
+    chain: Chain,
+    study: Study,
+    expected: Mapping[str, File],
+    outcome: Outcome,
+    start: Study | None = None,
+) -> None:
     whole: dict[str, File] = {}
     for fault in chain.faults:
         began = time.monotonic()
         struck = fault.strike(study)
+        for _ in range(0 if start is None or chain.is_remote else RETRIES):
+            if struck.hit:
+                break
+            # The run came to its end before: from its beginning again.
+            _put_back(study, start)
+            whole = {}
+            struck = fault.strike(study)
         files = files_of(study)
         outcome.shown.append(f"{fault.name}:\n{struck.shown}")
         if struck.hit:
@@ -105,6 +120,13 @@ def _play(chain: Chain, study: Study, expected: Mapping[str, File], outcome: Out
     if NOTHING_TO_DO not in shown:
         wrong.append("the command after that would do something")
     outcome.add("to the end", wrong)
+
+
+def _put_back(study: Study, start: Study) -> None:
+    """Make the study's folder what it was at the chain's begin."""
+    for path in study.folder.iterdir():
+        shutil.rmtree(path)
+    start.copied(study.folder)
 
 
 def _summary(struck: Struck, wrong: Sequence[str]) -> str:

@@ -162,7 +162,7 @@ def test_damage_changes_a_file_and_may_keep_its_time(tmp_path):
 
 
 def test_kills_are_spread_over_all_stages_and_repeat(study):
-    undisturbed = Undisturbed(study, study, {}, {}, dict.fromkeys(STAGES, 5), 100)
+    undisturbed = Undisturbed(study, study, {}, dict.fromkeys(STAGES, 5), 100)
     chains = choice.kill_chains(undisturbed, Random(1), 20)
     names = [fault.name for chain in chains for fault in chain.faults]
     assert len(names) == 20

@@ -1,6 +1,5 @@
 """The undisturbed run that all others are compared with."""
 
-import re
 from collections.abc import Mapping
 from dataclasses import dataclass
 from pathlib import Path
@@ -12,7 +11,6 @@ from tests.chaos.study import Study, new_study
 # Of a seed's training the checkpoint stays until the last seed's: there is one to damage.
 # Pictures of two slides are as good as those of eight, and take a fourth of the time.
 CONFIG = ("dataset=demo_mini", "head=abmil", "seeds=2", "heatmap={slides: test}")
-ENDED = re.compile(r"^(\w+): ends, .* in (\d+):(\d\d)", re.MULTILINE)
 
 
 @dataclass
@@ -23,7 +21,6 @@ class Undisturbed:
         slides: Study that has its slides and nothing else.
         end: Study after its run.
         files: Files of results and data at the end.
-        seconds: Time of each stage.
         num_files: Number of files that each stage writes.
         kilobytes: Size of all that the run wrote.
     """
@@ -31,7 +28,6 @@ class Undisturbed:
     slides: Study
     end: Study
     files: Mapping[str, File]
-    seconds: Mapping[str, float]
     num_files: Mapping[str, int]
     kilobytes: int
 
@@ -60,8 +56,7 @@ def run_undisturbed(folder: Path) -> Undisturbed:
     if left := left_behind(end):
         raise DisturbedError("\n".join(left))
     files = files_of(end)
-    seconds = {name: 60.0 * int(m) + int(s) for name, m, s in ENDED.findall(end.shown())}
     num_files = {stage: len(set(paths_of(end, stage))) for stage in STAGES}
     written = [end.folder / name for name in files_of(end, "results", "logs", ".snakemake")]
     kilobytes = sum(-(-path.stat().st_size // 4096) * 4 for path in written)
-    return Undisturbed(slides, end, files, seconds, num_files, kilobytes)
+    return Undisturbed(slides, end, files, num_files, kilobytes)

@@ -161,6 +161,18 @@ def test_tables_stay_as_long_as_their_outputs_do(two_parts):
     refresh_tables(two_parts / "absent", {"1of2": ["a"]}, (".png",))
 
 
+def test_a_part_with_some_of_its_outputs_is_to_be_completed(two_parts):
+    members = {"1of2": ["a"], "2of2": ["b", "c"]}
+    assert refresh_tables(two_parts, members, (".png",)).incomplete == [
+        two_parts / "parts/2of2.csv"
+    ]
+    # Still so when the run that removed the table was killed.
+    assert len(refresh_tables(two_parts, members, (".png",)).incomplete) == 1
+    # All outputs of a part were deleted, as to make room: nothing asks for them.
+    (two_parts / "b.png").unlink()
+    assert refresh_tables(two_parts, members, (".png",)).incomplete == []
+
+
 def test_one_of_two_endings_is_enough(two_parts):
     (two_parts / "a.csv").rename(two_parts / "a.csv.gz")
     refresh_tables(two_parts, {"1of2": ["a"], "2of2": ["b"]}, (".png", (".csv", ".csv.gz")))
@@ -193,7 +205,9 @@ def test_a_part_with_a_damaged_output_has_no_table(two_parts):
     Image.new("RGB", (9, 9)).save(two_parts / "a.png")
     os.utime(two_parts / "b.png", (2**31, 2**31))
     members = {"1of2": ["a"], "2of2": ["b"]}
-    assert refresh_tables(two_parts, members, (".png", ".csv")) == [two_parts / "b.png"]
+    refreshed = refresh_tables(two_parts, members, (".png", ".csv"))
+    assert refreshed.damaged == [two_parts / "b.png"]
+    assert refreshed.incomplete == [two_parts / "parts/2of2.csv"]
     assert [path.stem for path in (two_parts / "parts").iterdir()] == ["1of2"]
 
 

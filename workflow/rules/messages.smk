@@ -1,11 +1,11 @@
 # What the workflow itself says of a run, through Snakemake's log: the table of a run (`mil.plan.live`) takes it from there.
 import sys
 from collections import Counter
+from contextlib import suppress
 from pathlib import Path
 
 from mil.plan.exits import exit_on_error
 from mil.plan.limits import check_limits
-
 from mil.plan.rules import ENDING_RECORD, SLIDES_RECORD
 
 # The report lists all slides.
@@ -34,6 +34,18 @@ def check_arrays():
             rate=None if rate is None else rate.max_jobs,
             resources=[name for name in workflow.global_resources if name[0] != "_"],
         )
+
+
+def keep_empty_folders():
+    """Let a run on a disk that can no longer be written to end in its last lines, not in a traceback."""
+    # Snakemake removes folders in which no job has put anything.
+    remove = workflow.dag.cleanup_workdir
+
+    def remove_if_possible():
+        with suppress(OSError):
+            remove()
+
+    workflow.dag.cleanup_workdir = remove_if_possible
 
 
 def log_slides():

@@ -220,6 +220,15 @@ def get_model_cards(wildcards):
     return expand_seeds_and_folds(PLAN.for_each_head(MODEL_CARD))
 
 
+def get_incomplete(wildcards):
+    """Tables of parts that lack some of their outputs, whether later results need them or not."""
+    return (
+        [str(table) for table in REFRESHED.incomplete]
+        if workflow.is_main_process
+        else []
+    )
+
+
 def get_heatmaps(wildcards):
     """Tables of the heatmaps of the run: of each slide that gets one, by each head."""
     patterns = PLAN.for_each_head(DRAWN_PART)

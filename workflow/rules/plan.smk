@@ -28,10 +28,14 @@ with exit_on_error():
 
 # Before the files are looked at: tables say what outputs there are.
 if workflow.is_main_process:
-    for file in PLAN.refresh_tables():
+    REFRESHED = PLAN.refresh_tables()
+    for file in REFRESHED.damaged:
         logger.warning(
             f"{file}: was changed or damaged after it was written; it is made again"
         )
+
+    for line in PLAN.damaged_heads:
+        logger.warning(line)
 
 CONFIG = PLAN.config
 DATASET = PLAN.dataset
