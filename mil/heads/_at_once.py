@@ -10,7 +10,6 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Float, Shaped
-from scipy.optimize import minimize
 from torch import Tensor
 
 # Logits and targets to the loss of each bag.
@@ -97,6 +96,9 @@ def fit_linear(
         outputs: Number of outputs.
         strengths: Values of C, rising: each fit starts from the one before.
     """
+    # Here: other heads train without SciPy, which is slow to import.
+    from scipy.optimize import minimize
+
     # Weights lie in the span of the rows: as many numbers as bags, not as features.
     left, singular, right = torch.linalg.svd(rows, full_matrices=False)
     reduced = left * singular

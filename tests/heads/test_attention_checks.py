@@ -224,7 +224,7 @@ def test_one_tile_is_its_own_row_in_the_gaussian_pool(gaussian_pool):
     tile = torch.randn(1, 6)
     rows, weights = gaussian_pool.pooled(tile)
     torch.testing.assert_close(rows, tile.expand(2, -1))
-    assert weights.tolist() == [1.0]
+    assert weights.tolist() == [[1.0, 1.0]]
 
 
 def test_the_gaussian_pool_of_half_precision_gives_numbers(gaussian_pool):

@@ -202,6 +202,7 @@ METRICS = """\
       }
     }
   },
+  "branches": null,
   "slides_used": [
     "s"
   ]

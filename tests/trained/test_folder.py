@@ -93,7 +93,7 @@ def test_a_record_that_claims_more_than_there_is_is_refused(folder, change, mess
         (
             {"options": {"hiden": 4}},
             "head mean: options: no key named 'hiden'; did you mean 'hidden'? ",
-            "hidden",
+            "routers",
         ),
     ],
 )
