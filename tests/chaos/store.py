@@ -1,6 +1,7 @@
 """The store of the slides: a bucket on the loopback interface that stops answering in mid-run."""
 
 import csv
+import logging
 import socket
 import threading
 from collections.abc import Iterator
@@ -62,6 +63,8 @@ def remote_slides(study: Study) -> Iterator[Study]:
     for name in files:
         (slides / name).unlink()
     _write_table(study.folder)
+    # The server tells each request.
+    logging.getLogger("werkzeug").setLevel(logging.ERROR)
     with bucket_with(BUCKET, files) as server:
         line = MortalLine(server)
         with socket.create_server(("127.0.0.1", 0)) as listener:

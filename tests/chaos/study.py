@@ -140,7 +140,8 @@ def jobs_of(leader: int) -> list[int]:
     return [
         pid
         for pid, group, state, words in processes()
-        if group == leader and state != "Z" and len(words) > 1 and Path(words[1]).name == "mil"
+        # After Python's own options.
+        if group == leader and state != "Z" and "mil" in [Path(word).name for word in words[1:3]]
     ]
 
 
