@@ -261,6 +261,7 @@ def test_two_processes_find_the_same(folder, tmp_path):
     assert np.shape(one[0]["accuracy"]) == (2, 3)
 
 
+@pytest.mark.slow
 def test_results_are_kept_and_resumed(folder, tmp_path, monkeypatch):
     path = tmp_path / "results.json"
     run(folder, json=path)

@@ -38,6 +38,7 @@ def bench(slide, **changes):
     return features.run([slide], **{**usual, **changes}).rows
 
 
+@pytest.mark.slow
 def test_numbers_that_fit_together(slide, monkeypatch):
     (row,) = bench(slide)
     assert (row["slide"], row["encoder"], row["device"], row["step"]) == (

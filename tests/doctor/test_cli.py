@@ -63,6 +63,7 @@ def test_a_dataset_that_is_ready(tmp_path):
     assert finding["seconds_to_read_on_one_core"] == pytest.approx(count / rate["tiles_per_s"])
 
 
+@pytest.mark.slow
 def test_each_state_has_its_line_and_what_to_do(tmp_path):
     tissue_slide(tmp_path / "good.tif", (1024, 768), 0.5)
     tissue_slide(tmp_path / "nompp.tif", mpp=None)

@@ -52,6 +52,7 @@ def step(head, bags, labels, losses=LOSSES):
     return {"scores": out.scores.detach(), "logits": out.logits.detach()} | terms | grads
 
 
+@pytest.mark.slow
 def test_triton_gives_the_same_losses_and_gradients(monkeypatch, device):
     options = {"branches": 3, "drop_edges": 0.0}
     want = step(*learning("cpu", **options))

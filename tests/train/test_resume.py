@@ -50,10 +50,9 @@ def a_checkpoint_each_epoch(monkeypatch):
     ("head", "moments"),
     [
         ("acmil", 3),
-        ("ibmil", 2),
         *(
             pytest.param(head, moments, marks=pytest.mark.slow)
-            for head, moments in [("acmil", 10), ("mhim", 10), ("graph_select", 3)]
+            for head, moments in [("acmil", 10), ("ibmil", 2), ("mhim", 10), ("graph_select", 3)]
         ),
     ],
 )
@@ -90,13 +89,8 @@ def test_killed_again_and_again(small):
     assert small.files() == small.files("undisturbed")
 
 
-@pytest.mark.parametrize(
-    "place",
-    [
-        "mil.train.optim.AdamW.step",
-        pytest.param("mil.io.atomic.os.fsync", marks=pytest.mark.slow),
-    ],
-)
+@pytest.mark.slow
+@pytest.mark.parametrize("place", ["mil.train.optim.AdamW.step", "mil.io.atomic.os.fsync"])
 def test_a_process_that_is_killed(small, place):
     """In the middle of a step; in the middle of writing a checkpoint."""
     small.train("acmil", HOW, "undisturbed")

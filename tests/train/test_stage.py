@@ -194,6 +194,7 @@ def test_a_head_learns_and_predicts_unseen_slides(fitted):
     )
 
 
+@pytest.mark.slow
 def test_same_seed_gives_the_same_predictions_to_the_last_digit(fitted):
     """The head that is there was trained with seed 1."""
     fit(fitted, "again", seed=1)
@@ -222,6 +223,7 @@ def test_the_folder_rebuilds_the_head(study):
     assert history["train"][-1]["loss"] < history["train"][0]["loss"]
 
 
+@pytest.mark.slow
 def test_a_head_learns_in_half_precision_too(study, trained_once):
     recipe = (study / "fast.yaml").read_text().replace("{epochs", "{precision: bf16, epochs")
     (study / "half.yaml").write_text(recipe)

@@ -27,6 +27,7 @@ def test_a_job_trains_a_recipe_with_all_seeds_and_folds(study):
     assert study.planned("head=[abmil,acmil]", "seeds=2", "folds=3")["train"] == 2
 
 
+@pytest.mark.slow
 def test_a_finished_study_and_one_slide_more(finished):
     assert finished.planned("head=abmil") == {}
 
