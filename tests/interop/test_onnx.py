@@ -9,7 +9,7 @@ import torch
 from mil.bags import join
 from mil.config import Recipe
 from mil.errors import ConfigError
-from mil.heads import TwoStage, build_head, head_names
+from mil.heads import TwoStage, build_head, head_module, head_names
 from mil.interop import export_head, export_onnx
 from mil.interop.export_onnx import heads_that_pool, metadata
 from mil.statistics.scaling import Calibration
@@ -29,7 +29,8 @@ CALIBRATION = Calibration(temperature=1.7, intercepts=[0.1, -0.3, 0.2])
 
 
 def options_of(name):
-    return {"hidden": 8} if name != "mha" else {}
+    has_hidden = "hidden" in head_module(name).Config.model_fields
+    return {"hidden": 8} if has_hidden and name != "mha" else {}
 
 
 def head_of(name, dim, seed, outputs=3, **options):

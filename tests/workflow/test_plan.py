@@ -103,12 +103,12 @@ def test_a_slide_is_scored_alone_where_the_heads_are_as_they_were(finished):
 
 
 @pytest.mark.slow
-def test_a_score_that_was_replaced_is_drawn_and_evaluated_anew(finished):
+def test_a_score_that_was_damaged_is_made_drawn_and_evaluated_anew(finished):
     scores = finished.folder / RESULTS.format("score") / "abmil"
     (scores / "b.h5").write_text("other scores")
     now = time.time() + 5
     os.utime(scores / "b.h5", (now, now))
-    assert finished.planned("head=abmil") == {"heatmap": 1, **GATHERED}
+    assert finished.planned("head=abmil") == {"score": 1, "heatmap": 1, **GATHERED}
 
 
 LISTS = ["head=abmil", "slides_per_job={tile: 2, features: 4, score: 4, heatmap: 2}"]

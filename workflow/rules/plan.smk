@@ -71,7 +71,11 @@ def use_gpu():
 
 def count_gpus(wildcards):
     """GPUs that a job asks for; None, for which Snakemake leaves the resource out."""
-    return 1 if use_gpu() else None
+    if use_gpu():
+        return 1
+    # The submit command of a profile names the resource, which must then be there.
+    executor = getattr(workflow.executor_plugin, "name", "local")
+    return 0 if executor == "cluster-generic" else None
 
 
 # Units of `runtime`.
