@@ -49,6 +49,8 @@ class Head(PoolsTiles):
 
     # The vote of the training slides compares classes.
     for_classes = True
+    # Such a head is not exported: the training slides would go with it.
+    keeps_slides = True
     mean: Tensor
     deviation: Tensor
     # [slides, dim], of length 1, and [slides, classes], one-hot.
@@ -73,7 +75,7 @@ class Head(PoolsTiles):
         """Means [bags, 1, dim], and scores of zero: every tile counts the same."""
         tiles = at_least_float32(bags.features)
         rows = torch.stack([tile_rows.mean(0) for tile_rows in per_bag(tiles, bags.offsets)])
-        return Pooling(rows[:, None], tiles.new_zeros(len(tiles), 1))
+        return Pooling(rows[:, None], tiles.new_zeros(tiles.shape[0], 1))
 
     def each_tile(self, features: Tensor) -> Pooling:
         """See `PoolsTiles`."""

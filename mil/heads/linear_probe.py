@@ -42,7 +42,7 @@ class Head(RowProbe):
         """Means [bags, 1, hidden], and scores of zero: every tile counts the same."""
         tiles = self._moments(bags.features)
         rows = torch.stack([tile_rows.mean(0) for tile_rows in per_bag(tiles, bags.offsets)])
-        return Pooling(rows[:, None], tiles.new_zeros(len(tiles), 1))
+        return Pooling(rows[:, None], tiles.new_zeros(tiles.shape[0], 1))
 
     def each_tile(self, features: Tensor) -> Pooling:
         """See `PoolsTiles`."""

@@ -62,8 +62,8 @@ def run(folder: Path, file: Path, *, force: bool = False) -> OnnxExportResult:
 
     Raises:
         FormatError: The folder holds no trained head, or the file exists.
-        ConfigError: ONNX is not installed, the head does not pool, or its graph computes
-            something else.
+        ConfigError: ONNX is not installed, the head does not pool or holds its training
+            slides, or its graph computes something else.
     """
     if find_spec("onnx") is None or find_spec("onnxscript") is None:
         raise ConfigError("--onnx: needs the packages onnx and onnxscript; pip install 'mil[onnx]'")
@@ -77,6 +77,11 @@ def run(folder: Path, file: Path, *, force: bool = False) -> OnnxExportResult:
             f"{folder}: head {trained.recipe.name} does not pool tiles one by one, and has no "
             f"ONNX form; heads that have one: {', '.join(heads_that_pool())}"
         )
+    if getattr(head_module(trained.recipe.name).Head, "keeps_slides", False):
+        raise ConfigError(
+            f"{folder}: head {trained.recipe.name} holds the mean features of its training slides, "
+            f"and has no ONNX form; heads that have one: {', '.join(heads_that_pool())}"
+        )
     model = OnnxHead(head, trained)
     proto = to_onnx(model, folder)
     _check(model, proto, folder)
@@ -88,12 +93,13 @@ def run(folder: Path, file: Path, *, force: bool = False) -> OnnxExportResult:
 
 
 def heads_that_pool() -> list[str]:
-    """Names of the heads that process each tile by itself."""
+    """Names of the heads that process each tile by itself, and hold no slides."""
     names = []
     for name in head_names():
         # A head of another package may be broken, which is no fault of this one.
         with suppress(ConfigError):
-            if issubclass(head_module(name).Head, Streams):
+            head = head_module(name).Head
+            if issubclass(head, Streams) and not getattr(head, "keeps_slides", False):
                 names.append(name)
     return names
 

@@ -182,8 +182,10 @@ def test_heads_that_do_not_pool_and_half_a_command_are_refused(tmp_path, monkeyp
     file = tmp_path / "head.onnx"
     with one_line(ConfigError, "head dsmil does not pool tiles one by one"):
         export_onnx.run(folder, file)
+    with one_line(ConfigError, "head knn holds the mean features of its training slides"):
+        export_onnx.run(folder_of(tmp_path / "knn", "knn"), file)
     pool = set(heads_that_pool())
-    others = {"dsmil", "dtfd", "gaam", "graph_select", "lama", "mixed_abmil", "transmil"}
+    others = {"dsmil", "dtfd", "gaam", "graph_select", "knn", "lama", "mixed_abmil", "transmil"}
     assert set(head_names()) - pool == others
     assert "takes either a checkpoint" in heads("export", folder, file, "--onnx", file)[1]
     file.write_text("mine")
