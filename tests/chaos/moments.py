@@ -3,7 +3,7 @@
 import os
 import subprocess
 import time
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from random import Random
@@ -24,8 +24,8 @@ STAGES = (
     "compare",
     "report",
 )
-# A scratch file of a small result lives for milliseconds: it may never be seen.
-SCRATCH_WAIT_S = 3.0
+# A stage may begin no file any more.
+WRITE_WAIT_S = 3.0
 
 
 @dataclass(frozen=True)
@@ -36,16 +36,16 @@ class Moment:
         stage: Stage whose job has begun.
         files: Number of files that the stage has begun or written since, scratch files too.
         delay_s: Time to wait after that.
-        in_scratch: Whether to wait, a while, for one more file that is just being written.
+        in_write: Whether to wait, a while, for one more file to be begun, and for no longer.
     """
 
     stage: str
     files: int = 0
     delay_s: float = 0.0
-    in_scratch: bool = False
+    in_write: bool = False
 
     def __str__(self) -> str:
-        writing = ", at the next scratch file" if self.in_scratch else ""
+        writing = ", as the next file is begun" if self.in_write else ""
         return f"{self.stage}, file {self.files} + {self.delay_s:.2f} s{writing}"
 
 
@@ -74,18 +74,24 @@ def reached(study: Study, moment: Moment, process: subprocess.Popen[bytes]) -> b
     if not _wait(process, has_files):
         return False
     time.sleep(moment.delay_s)
-    if moment.in_scratch:
+    if moment.in_write:
         seen = set(paths_of(study, moment.stage))
-        _wait(process, lambda: _is_writing(study, moment.stage, seen), SCRATCH_WAIT_S)
+        _wait(process, lambda: bool(set(paths_of(study, moment.stage)) - seen), WRITE_WAIT_S, 0.0)
     return process.poll() is None
 
 
-def _wait(process: subprocess.Popen[bytes], condition, seconds: float = SECONDS) -> bool:
+def _wait(
+    process: subprocess.Popen[bytes],
+    condition: Callable[[], bool],
+    seconds: float = SECONDS,
+    poll_s: float = POLL_S,
+) -> bool:
+    """Wait until a condition holds; without a pause, for what lasts milliseconds."""
     end = time.monotonic() + seconds
     while process.poll() is None and time.monotonic() < end:
         if condition():
             return True
-        time.sleep(POLL_S)
+        time.sleep(poll_s)
     return False
 
 
@@ -111,8 +117,3 @@ def paths_of(study: Study, stage: str) -> Iterator[str]:
         # The report is written into the folder of the whole study.
         if stage in parts or (stage == "report" and len(parts) == 1):
             yield from (f"{folder}/{name}" for name in names)
-
-
-def _is_writing(study: Study, stage: str, seen: set[str]) -> bool:
-    now = set(paths_of(study, stage)) - seen
-    return any("/.partial-" in path for path in now)
