@@ -87,6 +87,9 @@ def serve(address: str) -> None:
             if key.fileobj is listener:
                 _begin(listener, selector)
             elif isinstance(key.fileobj, socket.socket):
+                # Its job has ended just now.
+                if key.fileobj.fileno() < 0:
+                    continue
                 # Its end: the client is dead, and a dead client's job is not to live.
                 selector.unregister(key.fileobj)
                 with suppress(ProcessLookupError):
