@@ -12,11 +12,12 @@ from pathlib import Path
 import h5py
 import numpy as np
 from jaxtyping import Float
-from pydantic import TypeAdapter, ValidationError
+from pydantic import TypeAdapter
 
 from mil.errors import FormatError
 from mil.io.checksums import check_arrays, write_arrays
 from mil.io.h5 import dataset_of, reading, writing
+from mil.io.json_record import read_json_record
 from mil.io.tables import valid_id
 from mil.io.tiles import STATES
 
@@ -177,17 +178,9 @@ _CHECKED = TypeAdapter(VectorsHeader)
 
 
 def _header(file: h5py.File, path: Path) -> VectorsHeader:
-    data = dataset_of(file, "record", path)
-    if data.dtype != np.uint8 or data.ndim != 1 or data.nbytes > LONGEST_RECORD_BYTES:
-        raise _damaged(path, "its record is not text of a sensible length")
-    text = np.asarray(data)
-    check_arrays(file, {"record": text}, path)
-    try:
-        header = _CHECKED.validate_json(text.tobytes())
-    except ValidationError as error:
-        fault = error.errors()[0]
-        where = "".join(f"{place}: " for place in fault["loc"])
-        raise _damaged(path, f"its record cannot be used: {where}{fault['msg']}") from None
+    header = read_json_record(
+        file, path, _CHECKED.validate_json, max_bytes=LONGEST_RECORD_BYTES, damaged=_damaged
+    )
     if header.state not in STATES:
         raise _damaged(path, f"no state is called {header.state!r}")
     if not valid_id(header.slide):
