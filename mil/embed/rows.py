@@ -1,4 +1,4 @@
-"""Slide encoders: the tiles of a bag become one vector, or one for each trained head."""
+"""Statistics and trained heads: a bag becomes one vector, or one for each head."""
 
 from collections.abc import Sequence
 from hashlib import sha256

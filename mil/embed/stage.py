@@ -7,11 +7,14 @@ from typing import NamedTuple
 
 import numpy as np
 import torch
+from jaxtyping import Float
 
+from mil.config.slide_encoders import needs_heads, published_slide_encoders
+from mil.device import choose_device
 from mil.embed.rows import PoolingHead, load_pooling_heads, vectors_of
 from mil.errors import DatasetError
 from mil.io.atomic import check_not_inputs
-from mil.io.bags import read_bag
+from mil.io.bags import Bag, read_bag
 from mil.io.bags.checks import check_slide
 from mil.io.bags.fingerprint import bag_digest
 from mil.io.bags.folder import slides_with_bags
@@ -20,7 +23,7 @@ from mil.io.probe import probe
 from mil.io.provenance import digest_of
 from mil.io.tables import read_dataset
 from mil.io.tables.parts import Part
-from mil.io.vectors import SlideVectors, VectorsHeader, write_vectors
+from mil.io.vectors import SlideVectors, VectorHead, VectorsHeader, write_vectors
 
 
 class EmbedJob(NamedTuple):
