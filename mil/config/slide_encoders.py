@@ -6,17 +6,16 @@ configs/slide_encoders.
 
 import re
 from collections.abc import Sequence
-from functools import cache
 
 from pydantic import Field, field_validator
 
 from mil.config.base import NAME, Section, checked, named_file, named_files
 from mil.config.encoders import (
     HUB_PREFIXES,
-    EncoderConfig,
     HubFile,
     Positive,
     hub_file,
+    load_encoder,
     load_encoders,
 )
 from mil.config.yaml_file import read_yaml
@@ -44,9 +43,7 @@ class SlideEncoderConfig(Section):
         description="Side of the tiles that it was trained on, micrometres; others are refused."
     )
     dim: int = Field(gt=0, description="Length of a slide's vector.")
-    parameters: int = Field(
-        gt=0, description="Number of parameters that take part in the vector."
-    )
+    parameters: int = Field(gt=0, description="Number of parameters that take part in the vector.")
     positions: bool = Field(
         False, description="Whether positions of the tiles are needed, which some bags lack."
     )
@@ -88,11 +85,21 @@ class SlideEncoderConfig(Section):
         return self.model_dump_json(include={"encoder", "tile_um", "dim", "positions", "weights"})
 
 
-@cache
 def published_slide_encoders() -> tuple[str, ...]:
     """Names of the published slide encoders that there are, sorted."""
     names = {file.stem for file in named_files("slide_encoders")}
     return tuple(sorted(name for name in names if re.fullmatch(NAME, name)))
+
+
+def published_entry(name: str) -> str:
+    """File of the entry of a published slide encoder; empty for others.
+
+    Args:
+        name: Name of the slide encoder.
+    """
+    if name not in published_slide_encoders():
+        return ""
+    return str(named_file("slide_encoders", name, "slide encoder"))
 
 
 def load_slide_encoder(name: str) -> SlideEncoderConfig:
@@ -163,45 +170,45 @@ def check_slide_encoders(names: Sequence[str], recipes: Sequence[str]) -> None:
             )
 
 
-def check_tiles_of_run(
-    names: Sequence[str], encoders: Sequence[str], size_px: int | None, mpp: float | None
-) -> None:
-    """Check that a run makes the features that its published slide encoders stand on.
+def check_encoders_of_run(names: Sequence[str], encoders: Sequence[str]) -> None:
+    """Check that a run has the features that its published slide encoders stand on.
 
     Args:
         names: Slide encoders.
         encoders: Names of the run's encoders of tiles.
-        size_px: Side of a tile, pixels; None: that of the encoder.
-        mpp: Resolution of a tile, micrometres per pixel; None: that of the encoder.
 
     Raises:
-        ConfigError: The encoder of the tiles is missing, or the tiles have another side.
+        ConfigError: The encoder of the tiles is missing.
     """
-    known = load_encoders()
     for name in (name for name in names if name in published_slide_encoders()):
         entry = load_slide_encoder(name)
         if entry.encoder not in encoders:
             raise ConfigError(
                 f"config: slide_encoder: {name} stands on the features of {entry.encoder}, which "
-                f"this run does not make; add {entry.encoder} to encoder"
+                f"this run lacks; add {entry.encoder} to encoder"
             )
-        if entry.encoder in known:
-            _check_side(name, entry, known[entry.encoder], size_px, mpp)
 
 
-def _check_side(
-    name: str,
-    entry: SlideEncoderConfig,
-    encoder: EncoderConfig,
-    size_px: int | None,
-    mpp: float | None,
-) -> None:
-    side_um = (size_px or encoder.tile_px) * (mpp or encoder.mpp)
-    if not entry.takes_side(side_um):
-        raise ConfigError(
-            f"config: slide_encoder: {name} takes tiles of {entry.tile_um:g} µm, those of this run "
-            f"are {side_um:g} µm wide; {tiles_advice(entry)}"
-        )
+def check_tiles_of_run(names: Sequence[str], size_px: int | None, mpp: float | None) -> None:
+    """Check that a run cuts tiles of the side that its published slide encoders take.
+
+    Args:
+        names: Slide encoders, whose encoders of tiles are in the run.
+        size_px: Side of a tile, pixels; None: that of the encoder.
+        mpp: Resolution of a tile, micrometres per pixel; None: that of the encoder.
+
+    Raises:
+        ConfigError: The tiles have another side.
+    """
+    for name in (name for name in names if name in published_slide_encoders()):
+        entry = load_slide_encoder(name)
+        encoder = load_encoder(entry.encoder)
+        side_um = (size_px or encoder.tile_px) * (mpp or encoder.mpp)
+        if not entry.takes_side(side_um):
+            raise ConfigError(
+                f"config: slide_encoder: {name} takes tiles of {entry.tile_um:g} µm, those of "
+                f"this run are {side_um:g} µm wide; {tiles_advice(entry)}"
+            )
 
 
 def tiles_advice(entry: SlideEncoderConfig) -> str:

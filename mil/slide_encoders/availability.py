@@ -15,7 +15,9 @@ def weights_advice(name: str, entry: SlideEncoderConfig) -> str:
         name: Name of the slide encoder.
         entry: Its entry.
     """
-    by_path = f"`weights: PATH` in configs/slide_encoders/{name}.yaml, or `mil embed --weights PATH`"
+    by_path = (
+        f"`weights: PATH` in configs/slide_encoders/{name}.yaml, or `mil embed --weights PATH`"
+    )
     if entry.hub is None:
         return f"ask for its weights at {entry.page}, then give the file by {by_path}"
     return (
@@ -85,7 +87,8 @@ def weights_file(name: str, entry: SlideEncoderConfig, path: Path | None = None)
         raise ConfigError(f"slide encoder {name}: {weights_advice(name, entry)}")
     path = path or Path(entry.weights)
     if not path.is_file():
-        raise ConfigError(f"slide encoder {name}: no weights file {path}")
+        advice = weights_advice(name, entry)
+        raise ConfigError(f"slide encoder {name}: no weights file {path}; {advice}")
     return path
 
 

@@ -141,4 +141,3 @@ def _revision(entry: SlideEncoderConfig, file: Path) -> str:
     if entry.hub is None or commit is None:
         return file.name
     return entry.hub._replace(revision=commit).pinned
-
