@@ -7,8 +7,8 @@ import pytest
 import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
-from mil.slide_encoders.dilated_attn import Branch, dilated_attn, runs_of
-from mil.slide_encoders.gigapath import SlideEncoder, grid_places, position_waves, reading_order
+from mil.slide_encoders._dilated_attn import Branch, dilated_attn, runs_of
+from mil.slide_encoders.gigapath_slide import SlideEncoder, grid_places, position_waves, reading_order
 
 PUBLISHED_PARAMETERS = 86_330_880
 BRANCHES = (Branch(4, 1), Branch(8, 2), Branch(100, 4))

@@ -17,7 +17,7 @@ from torch import Tensor, nn
 from torch.nn import functional
 
 from mil.kernels.chunks import chunks
-from mil.slide_encoders.dilated_attn import Branch, dilated_attn
+from mil.slide_encoders._dilated_attn import Branch, dilated_attn
 
 IN_DIM = 1536
 DIM = 768
