@@ -5,10 +5,15 @@ from itertools import pairwise
 
 import pytest
 import torch
-from torch.utils._python_dispatch import TorchDispatchMode
+from torch.overrides import TorchFunctionMode
 
 from mil.slide_encoders._dilated_attn import Branch, dilated_attn, runs_of
-from mil.slide_encoders.gigapath_slide import SlideEncoder, grid_places, position_waves, reading_order
+from mil.slide_encoders.gigapath_slide import (
+    SlideEncoder,
+    grid_places,
+    position_waves,
+    reading_order,
+)
 
 PUBLISHED_PARAMETERS = 86_330_880
 BRANCHES = (Branch(4, 1), Branch(8, 2), Branch(100, 4))
@@ -98,6 +103,12 @@ def vector(model, features, columns, rows, side=224):
     return model(features, torch.stack([columns, rows], 1) * side, side)
 
 
+def difference(left, right):
+    """Largest difference of two vectors."""
+    assert left.shape == right.shape
+    return float((left - right).abs().max())
+
+
 @pytest.mark.parametrize("num_tiles", [1, 2, 6, 21])
 def test_vector_is_that_of_the_published_forward_pass(draw, num_tiles):
     model = random_model(draw, SMALL)
@@ -106,24 +117,24 @@ def test_vector_is_that_of_the_published_forward_pass(draw, num_tiles):
         model.state_dict(), features, columns.tolist(), rows.tolist(), SMALL
     )
     result = vector(model, features, columns, rows)
-    torch.testing.assert_close(result, expected, rtol=0, atol=1e-12)
+    assert difference(result, expected) < 1e-12
 
 
 @pytest.mark.slow
 def test_published_shape_agrees_over_several_segments(draw):
     # Of each of the two first branches there are two segments or more.
-    branches = (Branch(64, 1), Branch(200, 2), Branch(1000, 4), Branch(1000, 8), Branch(1000, 16))
+    branches = (Branch(64, 1), Branch(130, 2), Branch(1000, 4), Branch(1000, 8), Branch(1000, 16))
     shape = {"in_dim": 1536, "dim": 768, "hidden": 3072, "heads": 16, "depth": 2}
     shape = {**shape, "branches": branches}
     model = random_model(draw, shape)
-    features, columns, rows = slide(draw, 300, 1536)
+    features, columns, rows = slide(draw, 200, 1536)
     expected = published_vector(
         model.state_dict(), features, columns.tolist(), rows.tolist(), shape
     )
     result = vector(model, features, columns, rows)
-    torch.testing.assert_close(result, expected, rtol=0, atol=1e-12)
+    assert difference(result, expected) < 1e-12
     single = vector(model.float(), features.float(), columns, rows)
-    torch.testing.assert_close(single.double(), expected, rtol=0, atol=1e-5)
+    assert difference(single.double(), expected) < 1e-5
 
 
 def test_names_and_shapes_are_those_of_the_published_checkpoint():
@@ -166,7 +177,7 @@ def test_order_of_the_tiles_does_not_matter(draw):
     shuffled = torch.randperm(13, generator=torch.Generator().manual_seed(1))
     assert not torch.equal(shuffled, torch.arange(13))
     again = vector(model, features[shuffled], columns[shuffled], rows[shuffled])
-    torch.testing.assert_close(again, vector(model, features, columns, rows), rtol=0, atol=1e-12)
+    assert difference(again, vector(model, features, columns, rows)) < 1e-12
 
 
 def test_order_and_place_of_features_do_matter(draw):
@@ -177,7 +188,7 @@ def test_order_and_place_of_features_do_matter(draw):
         vector(model, features.flip(0), columns, rows),
         vector(model, features, rows, columns),
     ):
-        assert (other - before).abs().max() > 1e-3
+        assert difference(other, before) > 1e-3
 
 
 @pytest.mark.parametrize("side", [224.0, 441.8, 447.51])
@@ -219,14 +230,14 @@ def test_every_token_is_once_in_each_branch():
     assert runs.num_empty.tolist() == [0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1]
 
 
-class LargestTensor(TorchDispatchMode):
-    """Number of elements of the largest tensor that an operation returns."""
+class LargestTensor(TorchFunctionMode):
+    """Number of elements of the largest tensor that a function of torch returns."""
 
     def __init__(self):
         super().__init__()
         self.numel = 0
 
-    def __torch_dispatch__(self, func, types, args=(), kwargs=None):
+    def __torch_function__(self, func, types, args=(), kwargs=None):
         result = func(*args, **(kwargs or {}))
         for each in result if isinstance(result, tuple | list) else [result]:
             if isinstance(each, torch.Tensor):
@@ -240,4 +251,4 @@ def test_no_tensor_has_a_side_of_tokens_by_tokens():
     with LargestTensor() as largest:
         dilated_attn(rows, rows, rows, (Branch(64, 1), Branch(100_000, 2)))
     # A block of queries by keys, where that of all pairs would have 8 million.
-    assert largest.numel <= 2 * 256 * 1024
+    assert largest.numel <= 256 * 1024
