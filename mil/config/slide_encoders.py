@@ -42,6 +42,11 @@ class SlideEncoderConfig(Section):
     tile_um: Positive = Field(
         description="Side of the tiles that it was trained on, micrometres; others are refused."
     )
+    cropped: dict[int, int] = Field(
+        {},
+        description="Sides of tiles that other tools cut larger, pixels, and of the middle that "
+        "the encoder sees; bags of such tiles are taken where the middle has the right side.",
+    )
     dim: int = Field(gt=0, description="Length of a slide's vector.")
     parameters: int = Field(gt=0, description="Number of parameters that take part in the vector.")
     positions: bool = Field(

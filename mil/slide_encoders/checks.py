@@ -31,7 +31,7 @@ def check_bag(name: str, entry: SlideEncoderConfig, bag: Bag, path: Path) -> Non
             f"{path}: it does not state the size of its tiles, and slide encoder {name} takes "
             f"those of {entry.tile_um:g} µm; import it with its scale, or {advice}"
         )
-    side_um = bag.tile_px * bag.target_mpp
+    side_um = entry.cropped.get(bag.tile_px, bag.tile_px) * bag.target_mpp
     if not entry.takes_side(side_um):
         raise FormatError(
             f"{path}: its tiles are {side_um:g} µm wide, slide encoder {name} takes those of "

@@ -1,19 +1,28 @@
 """GigaPath's slide encoder against a LongNet written out: loops over segments and offsets."""
 
 import math
+from contextlib import nullcontext
 from itertools import pairwise
 
+import numpy as np
 import pytest
 import torch
 from torch.overrides import TorchFunctionMode
 
+from mil.config import load_encoders
+from mil.config.slide_encoders import load_slide_encoder, published_slide_encoders
+from mil.errors import FormatError
+from mil.io.bags import read_bag
 from mil.slide_encoders._dilated_attn import Branch, dilated_attn, runs_of
+from mil.slide_encoders.checks import check_bag
 from mil.slide_encoders.gigapath_slide import (
     SlideEncoder,
     grid_places,
     position_waves,
     reading_order,
 )
+from tests.messages import one_line
+from tests.synthetic import bag_file
 
 PUBLISHED_PARAMETERS = 86_330_880
 BRANCHES = (Branch(4, 1), Branch(8, 2), Branch(100, 4))
@@ -228,6 +237,30 @@ def test_every_token_is_once_in_each_branch():
     assert members == [[0, 4], [6, 10], [1, 5], [7], [2], [8], [3], [9]]
     # A segment of 6 is filled up to 8: two places for each group.
     assert runs.num_empty.tolist() == [0, 0, 0, 0, 0, 0, 1, 1, 1, 1, 1]
+
+
+@pytest.mark.parametrize(
+    ("tile_px", "mpp", "fault"),
+    [
+        (224, 0.5, ""),
+        # Of these the encoder of other tools sees the middle 224.
+        (256, 0.5, ""),
+        (256, 0.4375, "its tiles are 98 µm wide, slide encoder gigapath_slide takes those of 112"),
+        (240, 0.5, "its tiles are 120 µm wide"),
+    ],
+)
+def test_bags_of_cropped_tiles_are_taken(tmp_path, tile_px, mpp, fault):
+    path = tmp_path / "a.h5"
+    encoder = {"encoder": "gigapath"}
+    bag_file(path, "a", np.ones((3, 4)), tile_px=tile_px, target_mpp=mpp, encoder=encoder)
+    entry = load_slide_encoder("gigapath_slide")
+    with one_line(FormatError, match=fault) if fault else nullcontext():
+        check_bag("gigapath_slide", entry, read_bag(path), path)
+
+
+def test_no_slide_encoder_has_the_name_of_an_encoder_of_tiles():
+    # `mil encoders show` and `fetch` take both by name.
+    assert set(published_slide_encoders()).isdisjoint(load_encoders())
 
 
 class LargestTensor(TorchFunctionMode):
