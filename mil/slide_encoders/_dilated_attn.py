@@ -59,8 +59,10 @@ def dilated_attn(
         runs = runs_of(len(queries), branch, queries.device)
         at = (runs.order, runs.group)
         # Indexing a view by group of heads takes of each token the heads that see it.
-        of_group = [_by_group(each, branch)[at] for each in (queries, keys, values)]
-        part, log = bag_attn(*of_group, runs.offsets, runs.offsets)
+        q = _by_group(queries, branch)[at]
+        k = _by_group(keys, branch)[at]
+        v = _by_group(values, branch)[at]
+        part, log = bag_attn(q, k, v, runs.offsets, runs.offsets)
         grouped = _by_group(rows, branch)
         grouped_lse = _by_group(lse, branch)
         before = grouped_lse[at]

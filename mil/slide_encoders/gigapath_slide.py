@@ -54,11 +54,16 @@ class SelfAttention(nn.Module):
 
     def forward(self, tokens: Float[Tensor, "tokens dim"]) -> Float[Tensor, "tokens dim"]:
         """Tokens with context, without the tokens themselves."""
-        projections = (self.q_proj, self.k_proj, self.v_proj)
-        by_head = [project(tokens).unflatten(1, (self.heads, -1)) for project in projections]
-        attended = dilated_attn(*by_head, self.branches).flatten(1)
+        queries = self._by_head(self.q_proj(tokens))
+        keys = self._by_head(self.k_proj(tokens))
+        values = self._by_head(self.v_proj(tokens))
+        attended = dilated_attn(queries, keys, values, self.branches).flatten(1)
         context: Tensor = self.out_proj(self.inner_attn_ln(attended))
         return context
+
+    def _by_head(self, rows: Tensor) -> Tensor:
+        """[tokens, dim] to [tokens, heads, dim / heads]."""
+        return rows.unflatten(1, (self.heads, -1))
 
 
 class FeedForward(nn.Module):
@@ -97,11 +102,29 @@ class Layer(nn.Module):
         return tokens + self.ffn(self.final_layer_norm(tokens))
 
 
+class LongNet(nn.Module):
+    """Layers in a row.
+
+    The norm after the last layer, `layer_norm` in the checkpoint, has no part in the
+    vector.
+    """
+
+    def __init__(
+        self, depth: int, dim: int, hidden: int, heads: int, branches: tuple[Branch, ...]
+    ) -> None:
+        super().__init__()
+        layers = [Layer(dim, hidden, heads, branches) for _ in range(depth)]
+        self.layers = nn.ModuleList(layers)
+
+    def forward(self, tokens: Float[Tensor, "tokens dim"]) -> Float[Tensor, "tokens dim"]:
+        """Tokens after the last layer."""
+        for layer in self.layers:
+            tokens = layer(tokens)
+        return tokens
+
+
 class SlideEncoder(nn.Module):
     """Vector of a slide; without arguments in the published shape, `enc12l768d`.
-
-    The norm after the last layer, `encoder.layer_norm`, has no part in the vector: as its
-    authors', it is that of the layer's own output.
 
     Args:
         in_dim: Length of a tile's features.
@@ -124,10 +147,9 @@ class SlideEncoder(nn.Module):
     ) -> None:
         super().__init__()
         self.cls_token = nn.Parameter(torch.zeros(1, 1, dim))
-        layers = [Layer(dim, hidden, heads, branches) for _ in range(depth)]
-        # Nested as in the checkpoint, for its names.
+        # A dictionary for the name in the checkpoint.
         self.patch_embed = nn.ModuleDict({"proj": nn.Linear(in_dim, dim)})
-        self.encoder = nn.ModuleDict({"layers": nn.ModuleList(layers)})
+        self.encoder = LongNet(depth, dim, hidden, heads, branches)
         self.norm = nn.LayerNorm(dim, eps=1e-6)
 
     def forward(
@@ -147,9 +169,7 @@ class SlideEncoder(nn.Module):
         order = reading_order(places)
         tiles = self.patch_embed["proj"](features[order])
         tiles = tiles + position_waves(places[order], tiles.shape[1]).to(tiles)
-        tokens = torch.cat([self.cls_token[0], tiles])
-        for layer in self.encoder["layers"]:
-            tokens = layer(tokens)
+        tokens = self.encoder(torch.cat([self.cls_token[0], tiles]))
         vector: Tensor = self.norm(tokens[1:].mean(0))
         return vector
 

@@ -176,7 +176,7 @@ def test_published_segments_follow_from_the_largest_slide():
     exponents = torch.linspace(10, math.log2((262144 // 256) ** 2), 5, dtype=torch.float64)
     segments = (2**exponents).long().tolist()
     model = SlideEncoder(dim=16, hidden=4, in_dim=2, depth=1)
-    branches = model.encoder["layers"][0].self_attn.branches
+    branches = model.encoder.layers[0].self_attn.branches
     assert list(branches) == list(zip(segments, (1, 2, 4, 8, 16), strict=True))
 
 
