@@ -22,7 +22,7 @@ from mil.features.stain import (
     check_stain_norm,
     normalised,
     stain_facts,
-    stain_of_slide,
+    stain_for,
     with_stain,
 )
 from mil.io.atomic import check_not_inputs
@@ -135,7 +135,7 @@ def run(
     )
     # The rate leaves out the time to build the encoders.
     start = perf_counter()
-    stain = None if config.stain_norm == "none" else stain_of_slide(request, threads=threads)
+    stain = stain_for(config, request, threads=threads)
     with progress(f"features {geometry.slide}", num_tiles, "tiles") as advance:
         extracted = extract(
             request, normalised(encoders, stain), settings, dtype=config.dtype, advance=advance

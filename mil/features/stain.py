@@ -111,6 +111,23 @@ def fit_stain(pixels: Pixels) -> SlideStain:
     return SlideStain(colours=(second, first), maxima=(second_maximum, first_maximum))
 
 
+def stain_for(config: FeaturesConfig, request: TileRequest, *, threads: int) -> SlideStain | None:
+    """Stains of a slide as the configuration asks for them; None: no normalisation.
+
+    Args:
+        config: Section `features`.
+        request: Slide and all its tiles.
+        threads: Threads for reading.
+
+    Raises:
+        ConfigError: The package that estimates stains is not installed.
+        UnreadableSlideError: The slide does not open.
+    """
+    if config.stain_norm == "none":
+        return None
+    return stain_of_slide(request, threads=threads)
+
+
 def check_stain_norm(config: FeaturesConfig) -> None:
     """Refuse a method whose package is not installed, before hours of work.
 

@@ -111,7 +111,7 @@ def read_table(
 
 def _check_alike(path: Path, header: VectorsHeader, usual_path: Path, usual: VectorsHeader) -> None:
     """Refuse vectors that were made otherwise: they lie in another space."""
-    for name in ("slide_encoder", "encoder", "weights_sha256", "tiling", "heads"):
+    for name in ("slide_encoder", "encoder", "weights_sha256", "tiling", "stain_norm", "heads"):
         if getattr(header, name) != getattr(usual, name):
             raise FormatError(
                 f"{path}: its {name} differs from that of {usual_path.name}; run `mil embed` again "
@@ -184,6 +184,8 @@ def _provenance(header: VectorsHeader, number: int) -> dict[str, Any]:
         "tiling": header.tiling,
         "slide_encoder": header.slide_encoder,
     }
+    if header.stain_norm:
+        facts["stain_norm"] = header.stain_norm
     if header.heads:
         facts["head"] = asdict(header.heads[number])
     return facts
