@@ -126,6 +126,8 @@ def _remarks(ensemble: Ensemble, dtype: str) -> Iterator[str]:
         yield f"{recipe}: {messages.several_divisions(ensemble.divisions)}"
     if ensemble.trained.fusion == "early":
         yield f"{recipe}: {messages.EARLY}"
+    if ensemble.trained.stain_norm:
+        yield f"{recipe}: stains are normalised ({ensemble.trained.stain_norm}), as in its bags"
     if not ensemble.streams:
         yield messages.whole_bag(ensemble.trained, dtype)
     if ensemble.trained.task.one_of_classes:
