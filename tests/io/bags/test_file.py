@@ -76,6 +76,7 @@ def test_says_what_made_it(path, tmp_path):
         "encoder": "tiny",
         "weights_sha256": "0" * 64,
         "tiling": "224px_0.5mpp",
+        "stain_norm": "",
     }
 
 
