@@ -184,6 +184,7 @@ def test_what_is_not_known_stays_unknown(tmp_path):
         "encoder": "uni",
         "weights_sha256": "",
         "tiling": "unknownpx_unknownmpp",
+        "stain_norm": "",
     }
     assert header.source == "clam"
 
