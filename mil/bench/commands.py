@@ -9,6 +9,7 @@ from mil.bench.gpu.commands import bench_gpu
 from mil.bench.mix_commands import bench_mix
 from mil.bench.start_commands import bench_pipeline, bench_start
 from mil.config import DEFAULT_ENCODER
+from mil.config.options import StainNorm
 
 bench_app = typer.Typer(help="Measure throughput on this machine.", no_args_is_help=True)
 bench_app.command("start")(bench_start)
@@ -274,6 +275,7 @@ def bench_learn(
     stains: Annotated[
         int, typer.Option(min=4, max=64, help="Number of stains that tiles are encoded under.")
     ] = 64,
+    stain_norm: StainNorm = "none",
     max_tiles: Annotated[
         int,
         typer.Option(
@@ -333,6 +335,7 @@ def bench_learn(
             stains=stains,
             max_tiles=max_tiles,
             device=device,
+            stain_norm=stain_norm,
         ),
         threads=threads,
         json=json,

@@ -5,7 +5,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import torch
 
@@ -41,6 +41,7 @@ class BankOptions(NamedTuple):
         stains: number of stains under which tiles are encoded.
         max_tiles: largest number of tiles; of more, half of it is drawn of each class.
         device: device of the encoder: `cpu`, `cuda` or `auto`.
+        stain_norm: stain normalisation before the encoder.
     """
 
     folder: Path
@@ -48,6 +49,7 @@ class BankOptions(NamedTuple):
     stains: int
     max_tiles: int
     device: str
+    stain_norm: Literal["none", "macenko"] = "none"
 
 
 class FitTask(NamedTuple):
@@ -95,7 +97,11 @@ def run(
     names = choices.cohort_names
     tool_cohorts = [settings.tool_cohort(seed) for seed in choices.tool_seeds]
     source = open_source(
-        tiles, encoder=options.encoder, max_tiles=options.max_tiles, device=options.device
+        tiles,
+        encoder=options.encoder,
+        max_tiles=options.max_tiles,
+        device=options.device,
+        stain_norm=options.stain_norm,
     )
     shared = RunSettings(bank=source.digest, stains=options.stains, cohorts=settings)
     results = open_results(json, shared)
@@ -117,9 +123,10 @@ def run(
     _measure([task for task in tasks if _result_of(results, task) is None], results, threads)
     of_tasks = [_result_of(results, task) for task in tasks]
     complete = [result for result in of_tasks if result is not None]
+    stains = "" if options.stain_norm == "none" else f", {options.stain_norm}"
     title = (
         f"mil bench learn, {len(names)} cohorts, {settings.train_slides} training slides, "
-        f"{100 * settings.witness:g} % tumour, {choices.seeds} seeds, {options.encoder}"
+        f"{100 * settings.witness:g} % tumour, {choices.seeds} seeds, {options.encoder}{stains}"
     )
     tables = [learn_table(title, list(rows), complete, settings)]
     if references:

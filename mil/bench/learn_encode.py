@@ -4,9 +4,10 @@ import io
 import json
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor
+from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import NamedTuple
+from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
@@ -16,7 +17,13 @@ from PIL import Image
 from mil.bench.learn_bank import VERSION, FeatureBank, ToolCohort, stain_file, write_features
 from mil.config import FeaturesConfig, encoder_name, load_encoder
 from mil.demo.composite import JPEG_QUALITY, oriented, stained
-from mil.demo.composite_plan import BIAS_DEVIATION, CELL_PX, GAIN_DEVIATION, Stain
+from mil.demo.composite_plan import (
+    BIAS_DEVIATION,
+    CELL_PX,
+    GAIN_DEVIATION,
+    CompositeSlide,
+    Stain,
+)
 from mil.demo.labelled_tiles import (
     LabelledTiles,
     read_labelled_tiles,
@@ -25,6 +32,7 @@ from mil.demo.labelled_tiles import (
 )
 from mil.encoders.build import build_batched_encoder
 from mil.encoders.runner import BatchedEncoder
+from mil.features.stain import SAMPLE_TILES, check_stain_norm, fit_stain, normalise, sampled
 from mil.progress import progress
 
 # All stains and orientations of a bank are drawn at once, so that a bank of fewer
@@ -42,14 +50,23 @@ class TileSource(NamedTuple):
         tiles: labelled tiles.
         encoder: encoder on its device.
         digest: digest of all that features depend on, 16 hexadecimal digits.
+        stain_norm: stain normalisation before the encoder, or `none`.
     """
 
     tiles: LabelledTiles
     encoder: BatchedEncoder
     digest: str
+    stain_norm: str = "none"
 
 
-def open_source(folder: Path, *, encoder: str, max_tiles: int, device: str) -> TileSource:
+def open_source(
+    folder: Path,
+    *,
+    encoder: str,
+    max_tiles: int,
+    device: str,
+    stain_norm: Literal["none", "macenko"] = "none",
+) -> TileSource:
     """Find the tiles of a folder, and build an encoder for them.
 
     Args:
@@ -57,16 +74,23 @@ def open_source(folder: Path, *, encoder: str, max_tiles: int, device: str) -> T
         encoder: name of the encoder.
         max_tiles: largest number of tiles; of more, half of it is drawn of each class.
         device: `cpu`, `cuda`, or `auto`: the GPU if there is one.
+        stain_norm: stain normalisation before the encoder, as in `FeaturesConfig`.
 
     Raises:
         DatasetError: the tiles cannot be used.
-        ConfigError: the encoder cannot be built.
+        ConfigError: the encoder cannot be built, or the package of `stain_norm` is not
+            installed.
     """
+    config = FeaturesConfig(stain_norm=stain_norm)
+    check_stain_norm(config)
     tiles = at_most(read_labelled_tiles(folder), max_tiles)
     entry = load_encoder(encoder)
     encoder = encoder_name(encoder)
-    built = build_batched_encoder(encoder, entry, CELL_PX, FeaturesConfig(), device)
-    return TileSource(tiles, built, source_digest(tiles, built.encoder.identity))
+    built = build_batched_encoder(encoder, entry, CELL_PX, config, device)
+    # Absent where it is off, so that earlier banks are used again.
+    stains = {} if stain_norm == "none" else {"stain_norm": stain_norm}
+    digest = source_digest(tiles, {**built.encoder.identity, **stains})
+    return TileSource(tiles, built, digest, stain_norm)
 
 
 def open_bank(
@@ -97,7 +121,7 @@ def open_bank(
     missing_cohorts = [cohort for cohort in tool_cohorts if not (folder / cohort.file).exists()]
     if missing_stains or missing_cohorts:
         images = [read_tile(path, CELL_PX) for path in tiles.paths]
-        encoding = _Encoding(source.encoder, images, threads)
+        encoding = _Encoding(source.encoder, images, threads, source.stain_norm)
         _add_stains(bank, missing_stains, encoding)
         for cohort in missing_cohorts:
             _add_tool_cohort(bank, cohort, encoding)
@@ -134,11 +158,12 @@ def source_digest(tiles: LabelledTiles, encoder: dict[str, str]) -> str:
 
 
 class _Encoding(NamedTuple):
-    """An encoder, pixels of all tiles, and the number of threads."""
+    """An encoder, pixels of all tiles, number of threads, and stain normalisation."""
 
     encoder: BatchedEncoder
     images: Sequence[TileImage]
     threads: int
+    stain_norm: str = "none"
 
 
 def _add_stains(bank: FeatureBank, missing: Sequence[int], encoding: _Encoding) -> None:
@@ -148,6 +173,7 @@ def _add_stains(bank: FeatureBank, missing: Sequence[int], encoding: _Encoding) 
     bias = rng.normal(0, BIAS_DEVIATION, (MAX_STAINS, 3))
     turns = rng.integers(4, size=(MAX_STAINS, len(images)))
     flips = rng.random((MAX_STAINS, len(images))) < 0.5
+    shown = np.flatnonzero(bank.usable)
     with progress("encode stains", len(missing) * len(images), "tiles") as advance:
         for number in missing:
             stain = Stain(gain[number], bias[number])
@@ -158,22 +184,44 @@ def _add_stains(bank: FeatureBank, missing: Sequence[int], encoding: _Encoding) 
                     oriented(image, turns[number, index], flip=bool(flips[number, index]))
                 )
 
-            features = _encode(encoding, tile, len(images), advance)
+            # Other tiles for each stain, as other slides have: estimates differ by them too.
+            drawn = np.random.default_rng([BANK_SEED, number]).permutation(shown)[:SAMPLE_TILES]
+            tile_of = _normalised(encoding.stain_norm, tile, drawn.tolist())
+            features = _encode(encoding, tile_of, len(images), advance)
             write_features(bank.folder / stain_file(number), features)
 
 
 def _add_tool_cohort(bank: FeatureBank, cohort: ToolCohort, encoding: _Encoding) -> None:
     slides = bank.tool_slides(cohort)
-    cells = [(slide, place) for slide in slides for place in range(len(slide.tiles))]
+    cells = [(number, place) for number, s in enumerate(slides) for place in range(len(s.tiles))]
 
-    def tile(index: int) -> TileImage:
-        slide, place = cells[index]
+    def tile_of_slide(slide: CompositeSlide, place: int) -> TileImage:
         image = stained(encoding.images[slide.tiles[place]], slide.stain)
         return _compressed(oriented(image, slide.turns[place], flip=bool(slide.flips[place])))
+
+    tiles_of = [
+        _normalised(encoding.stain_norm, partial(tile_of_slide, slide), range(len(slide.tiles)))
+        for slide in slides
+    ]
+
+    def tile(index: int) -> TileImage:
+        number, place = cells[index]
+        return tiles_of[number](place)
 
     with progress(f"encode slides of seed {cohort.seed}", len(cells), "tiles") as advance:
         features = _encode(encoding, tile, len(cells), advance)
     write_features(bank.folder / cohort.file, features)
+
+
+def _normalised(
+    stain_norm: str, tile: Callable[[int], TileImage], sample: Sequence[int]
+) -> Callable[[int], TileImage]:
+    """Tiles of one slide after its stains are normalised; a sample of them tells the stains."""
+    if stain_norm == "none":
+        return tile
+    pixels = np.concatenate([sampled(tile(index)[None]) for index in sample])
+    matrix = fit_stain(pixels).to_reference()
+    return tile if matrix is None else lambda index: normalise(tile(index), matrix)
 
 
 def _compressed(image: TileImage) -> TileImage:

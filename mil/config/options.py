@@ -33,6 +33,7 @@ ObjectivePower = Annotated[bool, option(TileConfig, "objective_power", "--object
 BatchSize = Annotated[int | None, option(FeaturesConfig, "batch_size", min=1)]
 Precision = Annotated[Literal["auto", "fp32", "bf16", "fp16"], option(FeaturesConfig, "precision")]
 FeatureDtype = Annotated[Literal["float16", "float32"], option(FeaturesConfig, "dtype")]
+StainNorm = Annotated[Literal["none", "macenko"], option(FeaturesConfig, "stain_norm")]
 MaxCorrupt = Annotated[float, option(FeaturesConfig, "max_corrupt")]
 Compile = Annotated[bool, option(FeaturesConfig, "compile", "--compile")]
 BagTables = Annotated[

@@ -102,6 +102,12 @@ class FeaturesConfig(Section):
     dtype: Literal["float16", "float32"] = Field(
         "float16", description="Data type of the features stored in a bag."
     )
+    # Off: encoders that saw many stains need it little (docs/results/composite.md).
+    stain_norm: Literal["none", "macenko"] = Field(
+        "none",
+        description="Stain normalisation of the tiles of a slide before the encoder: none; or "
+        "macenko, of hematoxylin and eosin, estimated once a slide.",
+    )
     max_corrupt: float = Field(
         0.01,
         ge=0,

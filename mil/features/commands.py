@@ -16,6 +16,7 @@ from mil.config.options import (
     MaxCorrupt,
     Precision,
     SlidesDir,
+    StainNorm,
     Threads,
 )
 from mil.errors import ConfigError
@@ -47,6 +48,7 @@ def features(
     batch_size: BatchSize = DEFAULTS.batch_size,
     precision: Precision = DEFAULTS.precision,
     dtype: FeatureDtype = DEFAULTS.dtype,
+    stain_norm: StainNorm = DEFAULTS.stain_norm,
     max_corrupt: MaxCorrupt = DEFAULTS.max_corrupt,
     compile: Compile = DEFAULTS.compile,
     threads: Threads = 1,
@@ -100,6 +102,7 @@ def features(
         "batch_size": batch_size,
         "precision": precision,
         "dtype": dtype,
+        "stain_norm": stain_norm,
         "max_corrupt": max_corrupt,
         "compile": compile,
     }

@@ -62,6 +62,8 @@ class FeatureJob:
         """Bags, each with the digest of its tiles, encoder and settings."""
         config = self.settings.config
         tiles = made_from(self.tiles) or file_digest(self.tiles, None)
+        # Absent where it is off, so that bags of earlier runs stay current.
+        stains = {} if config.stain_norm == "none" else {"stain_norm": config.stain_norm}
         return [
             Output(
                 target.out,
@@ -74,6 +76,7 @@ class FeatureJob:
                     precision=config.precision,
                     dtype=config.dtype,
                     max_corrupt=config.max_corrupt,
+                    **stains,
                 ),
             )
             for target in self.targets

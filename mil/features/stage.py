@@ -18,9 +18,17 @@ from mil.encoders.runner import (
 )
 from mil.errors import FormatError, UnreadableSlideError
 from mil.features.extract import ExtractedFeatures, extract
+from mil.features.stain import (
+    check_stain_norm,
+    normalised,
+    stain_facts,
+    stain_for,
+    with_stain,
+)
 from mil.io.atomic import check_not_inputs
 from mil.io.bags import bag_of, write_bag
 from mil.io.bags.file import FORMAT
+from mil.io.bags.stain import SlideStain
 from mil.io.h5 import check_replaceable
 from mil.io.slides import SlideReader, TileRequest
 from mil.io.tiles import Tiles, read_tiles
@@ -55,6 +63,8 @@ class _Outcome:
     valid: Bool[np.ndarray, " tiles"]
     state: str
     reason: str
+    # None: stains are not normalised.
+    stain: SlideStain | None = None
 
 
 def run(
@@ -91,13 +101,14 @@ def run(
         FormatError: The tiles belong to another slide; or an encoder returns features
             that are not finite, and the bags of the others are written.
         ConfigError: An encoder cannot be built, or the device's memory does not hold
-            it.
+            it; or the package of `stain_norm` is not installed.
         DatasetError: The slide or its tiles would be replaced by a bag.
     """
     check_not_inputs([target.out for target in targets], [slide, tiles_path])
     for target in targets:
         # Before the work, which may take an hour.
         check_replaceable(target.out, FORMAT)
+    check_stain_norm(config)
     tiles = read_tiles(tiles_path)
     geometry = tiles.geometry
     if name and geometry.slide != name:
@@ -124,11 +135,15 @@ def run(
     )
     # The rate leaves out the time to build the encoders.
     start = perf_counter()
+    stain = stain_for(config, request, threads=threads)
     with progress(f"features {geometry.slide}", num_tiles, "tiles") as advance:
-        extracted = extract(request, encoders, settings, dtype=config.dtype, advance=advance)
+        extracted = extract(
+            request, normalised(encoders, stain), settings, dtype=config.dtype, advance=advance
+        )
     tiles_per_s = num_tiles / (perf_counter() - start)
     state, reason = state_after_reading(extracted.valid, extracted.num_tried, config.max_corrupt)
-    outcome = _Outcome(extracted.valid, state, reason)
+    reason = with_stain(reason, stain)
+    outcome = _Outcome(extracted.valid, state, reason, stain)
     _write_all(targets, encoders, tiles, extracted, outcome, config)
     encoders_text = f" by {len(targets)} encoders" if len(targets) > 1 else ""
     reason_text = f" ({reason})" if reason else ""
@@ -208,6 +223,10 @@ def _write(
         outcome.valid,
         state=outcome.state,
         reason=outcome.reason,
-        encoder={**identity, "encoder_settings": target.entry.settings()},
+        encoder={
+            **identity,
+            "encoder_settings": target.entry.settings(),
+            **stain_facts(config.stain_norm, outcome.stain),
+        },
     )
     write_bag(target.out, bag, made_from=target.made_from)

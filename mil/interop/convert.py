@@ -22,7 +22,15 @@ from mil.io.bags.folder import LONGEST_NAME
 
 FeatureDtype = Literal["float16", "float32"]
 # Fields that describe the encoder: they hold together, or not at all.
-ENCODER_FIELDS = ("encoder", "encoder_revision", "weights_sha256", "transform", "precision")
+ENCODER_FIELDS = (
+    "encoder",
+    "encoder_revision",
+    "weights_sha256",
+    "transform",
+    "precision",
+    "stain_norm",
+    "stain",
+)
 
 
 def whole_pixels(

@@ -183,6 +183,8 @@ def metadata(trained: Trained, folder: Path) -> dict[str, str]:
         "encoder_weights_sha256": trained.weights_sha256,
         "tile_px": tile_px if tile_px.isdigit() else "",
         "mpp": "" if mpp == "unknown" else mpp,
+        # What runs the file must normalise too.
+        **({"stain_norm": trained.stain_norm} if trained.stain_norm else {}),
         "features": str(trained.dim),
         "dataset": trained.dataset,
         "seed": str(trained.seed),

@@ -117,6 +117,7 @@ def _check_alike(path: Path, header: VectorsHeader, usual_path: Path, usual: Vec
         "encoder",
         "weights_sha256",
         "tiling",
+        "stain_norm",
         "heads",
     ):
         if getattr(header, name) != getattr(usual, name):
@@ -191,6 +192,8 @@ def _provenance(header: VectorsHeader, number: int) -> dict[str, Any]:
         "tiling": header.tiling,
         "slide_encoder": header.slide_encoder,
     }
+    if header.stain_norm:
+        facts["stain_norm"] = header.stain_norm
     if header.heads:
         facts["head"] = asdict(header.heads[number])
     if header.slide_encoder_sha256:

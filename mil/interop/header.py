@@ -43,6 +43,8 @@ class HeaderFields:
     weights_sha256: str = ""
     transform: str = ""
     precision: str = ""
+    stain_norm: str = ""
+    stain: str = ""
     tile_px: int | None = None  # side of a tile as the encoder saw it, pixels
     target_mpp: float | None = None  # requested pixel size of a tile, µm
     side_level0_px: float | None = None
@@ -77,6 +79,8 @@ class EmbeddedHeader(Section):
     weights_sha256: HeaderText = ""
     transform: HeaderText = ""
     precision: HeaderText = ""
+    stain_norm: HeaderText = ""
+    stain: HeaderText = ""
     tile_px: PixelCount | None = None
     target_mpp: PositiveLength | None = None
     side_level0_px: PositiveLength | None = None

@@ -95,6 +95,7 @@ class _BagIdentity(NamedTuple):
     encoder: str
     weights_sha256: str
     tiling: str
+    stain_norm: str = ""
 
 
 def run(
@@ -137,6 +138,7 @@ def run(
         encoder=identity.encoder,
         weights_sha256=identity.weights_sha256,
         tiling=identity.tiling,
+        stain_norm=identity.stain_norm,
         dim=facts.dim,
         task=task,
         dataset=dataset_path(options.dataset).stem if options.dataset else "",

@@ -102,8 +102,12 @@ def _bag_lines(path: Path) -> Iterator[str]:
     # Only bags from STAMP have them, so they are not missed elsewhere.
     if bag.coords_um is not None:
         yield _line("coords_um", _range(bag.coords_um))
-    for header_field in fields(BagHeader):
-        yield _line(header_field.name, getattr(bag, header_field.name))
+    names = [each.name for each in fields(BagHeader)]
+    # Not missed where stains were not normalised, as in nearly all bags.
+    absent = () if bag.stain_norm else ("stain_norm", "stain")
+    for name in names:
+        if name not in absent:
+            yield _line(name, getattr(bag, name))
     yield _line("tiling", tiling_name(bag.tile_px, bag.target_mpp))
 
 

@@ -24,7 +24,7 @@ from mil.progress import progress
 
 ARRAYS = ("features", "valid", "coords", "coords_um")
 # Facts that all bags of a folder share.
-SHARED_FACTS = ("dim", "encoder", "weights_sha256", "tiling")
+SHARED_FACTS = ("dim", "encoder", "weights_sha256", "tiling", "stain_norm")
 
 
 @dataclass(frozen=True)
@@ -36,6 +36,7 @@ class SharedFacts:
     encoder: str = ""
     weights_sha256: str = ""
     tiling: str = ""
+    stain_norm: str = ""
 
 
 class BagVerification(NamedTuple):
@@ -110,7 +111,12 @@ def _check_bag(file: FeatureFile) -> _CheckedBag:
     # A slide without tiles knows neither its weights nor, sometimes, its tiling.
     if bag.state == "ok":
         facts = SharedFacts(
-            file.location, bag.features.shape[1], bag.encoder, bag.weights_sha256, bag.tiling
+            file.location,
+            bag.features.shape[1],
+            bag.encoder,
+            bag.weights_sha256,
+            bag.tiling,
+            bag.stain_norm,
         )
     faults = list(_bag_faults(bag, file))
     # Checksums would have shown it.
@@ -204,9 +210,9 @@ def _check_external(file: FeatureFile) -> _CheckedBag:
 def _differences(bags: Sequence[SharedFacts]) -> Iterator[str]:
     """Lines about bags that differ from most bags of their folder."""
     for name in SHARED_FACTS:
-        # Weights that are not known are a difference: heads refuse such bags. Other
-        # facts that are not known are not.
-        counts_unknown = name == "weights_sha256"
+        # Weights that are not known are a difference: heads refuse such bags, and those
+        # without stain normalisation beside others. Other facts that are not known are not.
+        counts_unknown = name in ("weights_sha256", "stain_norm")
         values = Counter(getattr(bag, name) for bag in bags if getattr(bag, name) or counts_unknown)
         if len(values) < 2:
             continue

@@ -22,6 +22,7 @@ PACKAGES = (
     "openslide-python",
     "openslide-bin",
     "pillow",
+    "torchstain",
 )
 
 

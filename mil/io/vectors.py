@@ -55,6 +55,7 @@ class VectorsHeader:
         encoder: Name of the encoder of the tiles.
         weights_sha256: Checksum of that encoder's weights.
         tiling: Name of the tiling, such as `224px_0.5mpp`.
+        stain_norm: Stain normalisation of the tiles; empty: none.
         bag_digest: See `mil.io.bags.fingerprint.bag_digest`.
         tiles: Number of valid tiles of the bag.
         state: Named state of the slide; unless it is `ok` there are no vectors.
@@ -77,6 +78,7 @@ class VectorsHeader:
     heads: tuple[VectorHead, ...] = ()
     slide_encoder_sha256: str = ""
     slide_encoder_revision: str = ""
+    stain_norm: str = ""
 
     @property
     def count(self) -> int:

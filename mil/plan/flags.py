@@ -44,9 +44,11 @@ def heatmap_flags(settings: HeatmapConfig) -> str:
 
 def feature_flags(settings: FeaturesConfig) -> str:
     """Settings that features depend on."""
+    # Absent where it is off: flags are compared with those of earlier runs.
+    stain_norm = "" if settings.stain_norm == "none" else f" --stain-norm {settings.stain_norm}"
     return (
         f"--precision {settings.precision} --dtype {settings.dtype}"
-        f" --max-corrupt {settings.max_corrupt}"
+        f" --max-corrupt {settings.max_corrupt}{stain_norm}"
     )
 
 

@@ -6,12 +6,20 @@ from pathlib import Path
 
 from torch import nn
 
-from mil.config import EncoderConfig, FeaturesConfig, by_alias, load_encoders, unknown_encoder
+from mil.config import (
+    EncoderConfig,
+    FeaturesConfig,
+    by_alias,
+    checked,
+    load_encoders,
+    unknown_encoder,
+)
 from mil.encoders.build import build_batched_encoder
 from mil.encoders.runner import BatchedEncoder
 from mil.errors import ConfigError, FormatError
+from mil.features.stain import check_stain_norm
 from mil.heads import Streams
-from mil.io.bags.checks import difference
+from mil.io.bags.checks import NO_STAIN_NORM, difference
 from mil.trained import Trained, find_heads, load_heads
 
 # Number of folds, in the name of a head's folder as the workflow calls it.
@@ -21,7 +29,8 @@ TILING = re.compile(r"(\d{1,4})px_(\d+(?:\.\d+)?(?:e[+-]?\d+)?)mpp")
 # What heads must share for their mean to mean something, and the advice otherwise.
 SHARED = {
     **dict.fromkeys(
-        ("encoder", "weights_sha256", "tiling", "dim"), "that were trained on the same features"
+        ("encoder", "weights_sha256", "tiling", "stain_norm", "dim"),
+        "that were trained on the same features",
     ),
     **dict.fromkeys(("fusion", "dataset"), "of one study"),
 }
@@ -123,6 +132,25 @@ def _tiling(trained: Trained, folder: Path) -> tuple[int, float]:
             "head again with --tile-px and --target-mpp"
         )
     return int(match[1]), float(match[2])
+
+
+def features_for(ensemble: Ensemble, folder: Path, config: FeaturesConfig) -> FeaturesConfig:
+    """Settings of features with the stain normalisation of the heads, whatever is configured.
+
+    Args:
+        ensemble: Heads of one recipe.
+        folder: Folder of the heads, for messages.
+        config: Section `features` of the configuration.
+
+    Raises:
+        ConfigError: The heads are for another method, or its package is not installed.
+    """
+    needed = config.model_copy(update={"stain_norm": NO_STAIN_NORM})
+    method = ensemble.trained.stain_norm
+    if method:
+        needed = checked(FeaturesConfig, {**dict(config), "stain_norm": method}, str(folder))
+    check_stain_norm(needed)
+    return needed
 
 
 def runner_of(

@@ -14,9 +14,11 @@ from mil.config import FeaturesConfig, HeatmapConfig, TileConfig
 from mil.encoders.runner import BatchedEncoder, extraction_settings, state_after_reading
 from mil.errors import FormatError, ReadingError, SlideError
 from mil.features.extract import encoded_batches
+from mil.features.stain import normalised, stain_facts, stain_for, with_stain
 from mil.heatmap.sheet import draw_sheet, sheet_path
 from mil.heatmap.stage import draw_bundle, draw_state, title_of
 from mil.io.bags import Bag, BagHeader, bag_of, write_bag
+from mil.io.bags.stain import SlideStain
 from mil.io.scores import HeadScores
 from mil.io.slides import TileRequest
 from mil.io.tiles import Tiles, read_tiles
@@ -82,6 +84,8 @@ class _EmbeddedSlide:
     running: Running | None
     # None where no curve was asked for.
     cells: Cells | None
+    # None where stains are not normalised.
+    stain: SlideStain | None
 
 
 def predict(
@@ -143,7 +147,7 @@ def _predict(
     # Reading is part of it: the rate is what a user waits for.
     embedded = _embed(slide, tiles, ensemble, runner, settings)
     tiles_per_s = len(tiles.coords) / (perf_counter() - began)
-    bag = _bag(tiles, embedded, ensemble, runner)
+    bag = _bag(tiles, embedded, ensemble, runner, settings.features.stain_norm)
     if settings.bags_dir:
         write_bag(settings.bags_dir / f"{name}.h5", bag)
     if embedded.state != "ok":
@@ -214,7 +218,8 @@ def _embed(
     extraction = extraction_settings(
         [runner], count, max_corrupt=max_corrupt, threads=settings.threads
     )
-    batches = encoded_batches(request, [runner], extraction)
+    stain = stain_for(settings.features, request, threads=settings.threads)
+    batches = encoded_batches(request, normalised([runner], stain), extraction)
     with progress(f"predict {geometry.slide}", count, "tiles") as advance, closing(batches):
         for batch in batches:
             # Rounded as a bag would hold them, so that streaming changes no prediction.
@@ -236,12 +241,17 @@ def _embed(
                 numbers = np.arange(batch.rows.start, batch.rows.stop)
                 cells.add(numbers[batch.readable], rounded)
             advance(len(batch.readable), running.estimate() if running else "")
-    return _EmbeddedSlide(
-        *state_after_reading(valid, tried, max_corrupt), valid, features, running, cells
-    )
+    state, reason = state_after_reading(valid, tried, max_corrupt)
+    return _EmbeddedSlide(state, with_stain(reason, stain), valid, features, running, cells, stain)
 
 
-def _bag(tiles: Tiles, embedded: _EmbeddedSlide, ensemble: Ensemble, runner: BatchedEncoder) -> Bag:
+def _bag(
+    tiles: Tiles,
+    embedded: _EmbeddedSlide,
+    ensemble: Ensemble,
+    runner: BatchedEncoder,
+    stain_norm: str,
+) -> Bag:
     """The slide's bag, as `mil features` would write it; without features if none were kept."""
     features = embedded.features
     if features is None:
@@ -253,7 +263,11 @@ def _bag(tiles: Tiles, embedded: _EmbeddedSlide, ensemble: Ensemble, runner: Bat
         embedded.valid,
         state=embedded.state,
         reason=embedded.reason,
-        encoder={**runner.encoder.identity, "encoder_settings": ensemble.entry.settings()},
+        encoder={
+            **runner.encoder.identity,
+            "encoder_settings": ensemble.entry.settings(),
+            **stain_facts(stain_norm, embedded.stain),
+        },
     )
 
 
@@ -312,7 +326,11 @@ def _failed(
             np.zeros(len(features), bool),
             state=state,
             reason=reason,
-            encoder={"encoder": encoder, "encoder_settings": ensemble.entry.settings()},
+            encoder={
+                "encoder": encoder,
+                "encoder_settings": ensemble.entry.settings(),
+                **stain_facts(settings.features.stain_norm, None),
+            },
         )
         write_bag(settings.bags_dir / f"{name}.h5", bag)
     if settings.heatmaps_dir:

@@ -9,7 +9,7 @@ from mil.heatmap.attach import SCRIPT, write_script
 from mil.io.tables import id_of, read_csv, write_csv
 from mil.predict import messages
 from mil.predict.curve import rows_of, settled_cells
-from mil.predict.ensemble import Ensemble, load_ensemble, runner_of
+from mil.predict.ensemble import Ensemble, features_for, load_ensemble, runner_of
 from mil.predict.slide import PredictionSettings, SlidePrediction, predict
 from mil.predict.table import Row, row_of
 from mil.statistics.text import calibration_note
@@ -69,14 +69,15 @@ def run(
     ensemble = load_ensemble(folder)
     if curve and not ensemble.streams:
         raise ConfigError(f"{folder}: {messages.no_curve(ensemble.trained)}")
-    runner = runner_of(ensemble, folder, config.features, device)
+    features = features_for(ensemble, folder, config.features)
+    runner = runner_of(ensemble, folder, features, device)
     for line in _remarks(ensemble, config.features.dtype):
         say(line)
     # A head does not store the settings of tissue: they are those of this
     # configuration, and its model card states the study's.
     settings = PredictionSettings(
         tile=config.tile,
-        features=config.features,
+        features=features,
         heatmap=config.heatmap,
         mpp=mpp,
         threads=threads,
@@ -125,6 +126,8 @@ def _remarks(ensemble: Ensemble, dtype: str) -> Iterator[str]:
         yield f"{recipe}: {messages.several_divisions(ensemble.divisions)}"
     if ensemble.trained.fusion == "early":
         yield f"{recipe}: {messages.EARLY}"
+    if ensemble.trained.stain_norm:
+        yield f"{recipe}: stains are normalised ({ensemble.trained.stain_norm}), as in its bags"
     if not ensemble.streams:
         yield messages.whole_bag(ensemble.trained, dtype)
     if ensemble.trained.task.one_of_classes:

@@ -10,10 +10,12 @@ from jaxtyping import Float
 from mil.encoders.runner import BatchedEncoder, extraction_settings
 from mil.errors import DatasetError, FormatError
 from mil.features.extract import encoded_batches
+from mil.features.stain import normalised
 from mil.heatmap.stage import title_of
 from mil.io.atomic import check_not_inputs
 from mil.io.bags import Bag, read_bag
 from mil.io.bags.checks import check_slide
+from mil.io.bags.stain import stain_of
 from mil.io.slides import SlideReader, TileRequest
 from mil.io.tables import write_csv
 from mil.io.tile_images import TileFootprints, check_size, footprints_of_bag
@@ -159,7 +161,9 @@ def _embedded(
     extraction = extraction_settings([runner], count, max_corrupt=1.0, threads=settings.threads)
     features = np.zeros((count, runner.dim), bag.features.dtype)
     readable = np.zeros(count, bool)
-    batches = encoded_batches(request, [runner], extraction)
+    # The stains that the bag's own tiles were normalised by, not another estimate.
+    encoders = normalised([runner], stain_of(bag))
+    batches = encoded_batches(request, encoders, extraction)
     with progress(f"refine {footprints.slide}", count, "tiles") as advance, closing(batches):
         for batch in batches:
             with np.errstate(over="ignore"):

@@ -132,6 +132,12 @@ def _statement(headers: Sequence[BagHeader]) -> str:
         parts.append(f"tiles of {' at '.join(scale)}")
     if first.transform:
         parts.append(f"preprocessing: {first.transform}")
+    methods = sorted({header.stain_norm for header in headers if header.stain_norm})
+    if methods:
+        parts.append(f"stains normalised by {' and '.join(methods)}")
+        unchanged = sum('"unchanged"' in header.stain for header in headers)
+        if unchanged:
+            parts.append(f"but of {unchanged} of {len(headers)} slides, which the list names")
     precisions = sorted({header.precision for header in headers if header.precision})
     if precisions:
         parts.append(f"computed in {' and '.join(precisions)}")

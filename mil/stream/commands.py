@@ -29,6 +29,7 @@ from mil.config.options import (
     Precision,
     RequireSlides,
     SlidesDir,
+    StainNorm,
     Threads,
     option,
 )
@@ -79,6 +80,7 @@ def stream(
     batch_size: BatchSize = FEATURES.batch_size,
     precision: Precision = FEATURES.precision,
     dtype: FeatureDtype = FEATURES.dtype,
+    stain_norm: StainNorm = FEATURES.stain_norm,
     max_corrupt: MaxCorrupt = FEATURES.max_corrupt,
     compile: Compile = FEATURES.compile,
     threads: Threads = 1,
@@ -119,6 +121,7 @@ def stream(
         "batch_size": batch_size,
         "precision": precision,
         "dtype": dtype,
+        "stain_norm": stain_norm,
         "max_corrupt": max_corrupt,
         "compile": compile,
     }

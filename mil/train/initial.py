@@ -17,6 +17,7 @@ from torch import Tensor, nn
 from mil.config import Recipe
 from mil.errors import ConfigError, FormatError
 from mil.heads import FitsAtOnce, TwoStage, build_head
+from mil.io.bags.checks import NO_STAIN_NORM
 from mil.tasks import AnyTask
 from mil.trained import Trained, load_trained
 from mil.trained.record import FILES, InitialRecord
@@ -168,7 +169,7 @@ def read_initial(folder: Path, identity: Mapping[str, str]) -> InitialHead:
 
     Args:
         folder: Its folder.
-        identity: Encoder, its weights and tiling of the bags.
+        identity: Encoder, its weights, tiling and stain normalisation of the bags.
 
     Raises:
         FormatError: The folder is not that of a trained head.
@@ -180,11 +181,13 @@ def read_initial(folder: Path, identity: Mapping[str, str]) -> InitialHead:
         raise FormatError(f"train.init: {error}") from None
     for name, value in identity.items():
         expected = getattr(record, name)
-        # Heads of other codes do not always say which weights their features are of.
-        if expected not in (value, ""):
+        # Heads of other codes do not always say which weights their features are of. Without
+        # a stain normalisation there was none.
+        if expected != value and (expected or name == "stain_norm"):
             raise ConfigError(
-                f"train.init: {folder} is for bags of {name} {expected}, but these are of "
-                f"{value}; give a head of the same encoder and tiling, or leave init out"
+                f"train.init: {folder} is for bags of {name} {expected or NO_STAIN_NORM}, but "
+                f"these are of {value or NO_STAIN_NORM}; give a head of the same encoder and "
+                "tiling, or leave init out"
             )
     members, scaling = _members(head, record)
     content = (folder / FILES["kept"]).read_bytes()

@@ -277,7 +277,8 @@ def _job(
     inputs = {
         **_inputs(fold.recipe, fold.task, study.device),
         "bags": bags,
-        **opened.identity,
+        # Without what is off, so that finished heads of earlier runs are not trained again.
+        **{name: value for name, value in opened.identity.items() if value or name != "stain_norm"},
         "seed": head_run.seed,
         "fold": head_run.fold,
         **({"init": started_from} if started_from else {}),

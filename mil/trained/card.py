@@ -295,12 +295,15 @@ def _use(trained: Trained, folder: Path, tissue: Tissue) -> str:
             licence += "; its weights are given to those who ask on their page"
         if entry.citation:
             cite = f" Cite: {escaped(entry.citation)}."
+    stains = f" after stain normalisation ({escaped(trained.stain_norm)})"
+    stains = stains if trained.stain_norm else ""
     commands = f"mil heads verify {name}\nmil predict SLIDE... --head {name} --out predicted"
     return (
         f"````bash\n{commands}\n````\n\n"
         f"It needs the encoder {escaped(trained.encoder)} ({licence}) with weights of SHA-256 "
-        f"`{trained.weights_sha256 or 'not known'}`, on tiles of {escaped(trained.tiling)}; what "
-        f"that licence forbids, it forbids for this head too.{cite}\n\n{_on_tissue(tissue)}"
+        f"`{trained.weights_sha256 or 'not known'}`, on tiles of "
+        f"{escaped(trained.tiling)}{stains}; what that licence forbids, it forbids for this head "
+        f"too.{cite}\n\n{_on_tissue(tissue)}"
     )
 
 

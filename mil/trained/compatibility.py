@@ -4,12 +4,12 @@ from pathlib import Path
 
 from mil.errors import FormatError
 from mil.io.bags import Bag
-from mil.io.bags.checks import check_finite, check_has_tiles, difference
+from mil.io.bags.checks import NO_STAIN_NORM, check_finite, check_has_tiles, difference
 from mil.trained.record import Trained
 
 
 def check_compatible(trained: Trained, bag: Bag, path: Path) -> None:
-    """Refuse a bag of another encoder, other weights or another tiling than a head's.
+    """Refuse a bag of another encoder, weights, tiling or stains than a head's.
 
     Args:
         trained: the head.
@@ -26,7 +26,11 @@ def check_compatible(trained: Trained, bag: Bag, path: Path) -> None:
         if value != expected:
             features = f"the features that {trained.recipe_name} was trained on"
             message = difference(path, name, value, expected, features)
-            raise FormatError(f"{message}; extract features with {trained.encoder} for it")
+            stains = f" and stain_norm {trained.stain_norm or NO_STAIN_NORM}"
+            with_stains = stains if name == "stain_norm" else ""
+            raise FormatError(
+                f"{message}; extract features with {trained.encoder}{with_stains} for it"
+            )
 
 
 def check_usable(bag: Bag, path: Path) -> None:

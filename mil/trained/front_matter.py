@@ -110,6 +110,7 @@ def _facts_of_mil(
         "encoder_gated": None if encoder is None else encoder.gated,
         "data_licence": licences.data,
         "tiling": trained.tiling,
+        "stain_norm": trained.stain_norm,
         "task": trained.task.kind,
         "classes": list(trained.classes),
         "seed": trained.seed,

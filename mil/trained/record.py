@@ -70,6 +70,8 @@ class Trained(Section):
     encoder: str
     weights_sha256: str
     tiling: str
+    # Of the tiles before the encoder; empty: none.
+    stain_norm: str = ""
     dim: int = Field(gt=0)
     task: AnyTask
     dataset: str

@@ -112,6 +112,7 @@ def of_head(folder: Path, study: Study | None) -> Answer:
         "members": str(record.num_members),
         "encoder": f"{record.encoder}, weights {record.weights_sha256 or 'not known'}",
         "tiling": record.tiling,
+        "stain normalisation": record.stain_norm,
         "dataset": record.dataset,
         "planned from": "" if record.planned_from is None else str(record.planned_from),
         "calibration": _calibration([record]),

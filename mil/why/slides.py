@@ -107,6 +107,8 @@ def of_bag(path: Path, study: Study | None) -> Answer:
         "weights": header.weights_sha256,
         "transform": header.transform,
         "precision": header.precision,
+        "stain normalisation": header.stain_norm,
+        "stains": header.stain,
         "tiles": f"{header.tile_px} px at {header.target_mpp} µm per pixel",
     }
     kind = f"bag of slide {header.slide}"
@@ -155,6 +157,8 @@ def _features_command(
     words += ["--tiles", str(study.folder("tile")), "--encoder", encoder, "--bags", AGAIN]
     for name in ("precision", "dtype", "max_corrupt"):
         words += [f"--{name.replace('_', '-')}", str(settings.get(name))]
+    if settings.get("stain_norm"):
+        words += ["--stain-norm", str(settings["stain_norm"])]
     return words
 
 

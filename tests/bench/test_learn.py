@@ -25,6 +25,8 @@ from mil.demo.composite import oriented, stained
 from mil.demo.composite_plan import Stain, plan_composites
 from mil.demo.labelled_tiles import read_labelled_tiles, read_tile
 from mil.errors import ConfigError, DatasetError, FormatError
+from mil.features.stain import normalise
+from mil.io.bags.stain import SlideStain
 from tests.labelled_tiles import labelled_tiles
 from tests.messages import one_line
 
@@ -415,6 +417,30 @@ def test_tiles_are_encoded_once_in_stain_and_orientation(tiny, tmp_path, monkeyp
     seen.clear()
     assert opened(tiny, tmp_path, stains=5).digest == bank.digest
     assert seen == []
+
+
+def test_normalised_stains_have_a_bank_of_their_own(tiny, tmp_path, monkeypatch):
+    stain = SlideStain(colours=((0.6, 0.7, 0.3), (0.3, 0.9, 0.3)), maxima=(1.0, 2.0))
+    samples = []
+    monkeypatch.setattr(learn_encode, "check_stain_norm", lambda config: None)
+    monkeypatch.setattr(learn_encode, "fit_stain", lambda pixels: samples.append(pixels) or stain)
+    plain = opened(tiny, tmp_path)
+    assert not samples
+    options = {"encoder": "tiny", "max_tiles": 1000, "device": "cpu"}
+    source = open_source(tiny, **options, stain_norm="macenko")
+    bank = open_bank(source, tmp_path / "cache", stains=4, tool_cohorts=[], threads=1)
+    assert bank.folder != plain.folder
+    # Of the 20 tiles that are not blank, one after another.
+    assert [len(pixels) for pixels in samples] == [20 * 32 * 32] * 4
+    rng = np.random.default_rng(learn_encode.BANK_SEED)
+    first = Stain(rng.normal(1, 0.08, (64, 3))[0], rng.normal(0, 0.02, (64, 3))[0])
+    turns, flips = rng.integers(4, size=(64, 21)), rng.random((64, 21)) < 0.5
+    image = stained(read_tile(read_labelled_tiles(tiny).paths[0], 32), first)
+    tile = learn_encode._compressed(oriented(image, turns[0, 0], flip=flips[0, 0]))
+    both = torch.from_numpy(np.stack([normalise(tile, stain.to_reference()), tile]))
+    expected, other = source.encoder(both).numpy()
+    np.testing.assert_allclose(bank.features()[0, 0], expected, rtol=0.03, atol=2e-3)
+    assert np.abs(bank.features()[0, 0] - other).max() > 0.01
 
 
 def test_other_tiles_have_a_bank_of_their_own(tiny, tmp_path):

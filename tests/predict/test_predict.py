@@ -40,7 +40,7 @@ def predict(place, slides=("a.tif",), head="heads", out="out", **changes):
     return {row["slide"]: row for row in read_csv(place / out / "predictions.csv")}, said
 
 
-def stage_by_stage(place):
+def stage_by_stage(place, **features):
     """The bag of slide a, as the stages make it."""
     target = features_stage.Target(
         "tiny", load_encoder("tiny"), place / "by_hand" / "bags" / "a.h5"
@@ -58,7 +58,7 @@ def stage_by_stage(place):
         place / "a.tif",
         place / "by_hand" / "a.h5",
         [target],
-        config=FeaturesConfig(batch_size=5, precision="fp32"),
+        config=FeaturesConfig(batch_size=5, precision="fp32", **features),
         threads=1,
         device="cpu",
     )
@@ -128,6 +128,27 @@ def test_a_streaming_head_gives_the_same_with_its_bag_kept(place, make_head):
     first, _ = predict(place, heatmaps=False)
     assert predict(place, out="other", keep_bags=place / "kept", heatmaps=False)[0] == first
     assert read_bag(place / "kept" / "a.h5").features.shape == (48, 96)
+
+
+@pytest.mark.slow
+def test_stains_are_normalised_for_a_head_of_such_bags(place, make_head, monkeypatch):
+    pytest.importorskip("torchstain")
+    # The tissue of this slide is of one stain.
+    monkeypatch.setattr("mil.features.stain.SMALLEST_ANGLE", 0.1)
+    make_head(stain_norm="macenko", head="acmil")
+    predict(place, keep_bags=place / "kept", heatmaps=False)
+    kept = read_bag(place / "kept" / "a.h5")
+    by_hand = stage_by_stage(place, stain_norm="macenko")
+    np.testing.assert_array_equal(kept.features, by_hand.features)
+    assert kept.stain == by_hand.stain
+    assert kept.identity["stain_norm"] == "macenko"
+
+
+@pytest.mark.slow
+def test_a_head_of_an_unknown_stain_normalisation_is_refused(place, make_head):
+    make_head(stain_norm="reinhard")
+    with one_line(ConfigError, "stain_norm: .*'none' or 'macenko'"):
+        predict(place)
 
 
 def test_several_heads_are_averaged_and_their_spread_is_said(place, make_head):

@@ -9,11 +9,13 @@ from mil.config import FeaturesConfig, HeatmapConfig, Recipe, checked
 from mil.errors import ConfigError, DatasetError
 from mil.heads import build_head
 from mil.io.tables import read_csv
+from mil.io.tile_images import footprints_of_bag
+from mil.io.tiles import read_tiles
 from mil.predict.ensemble import load_ensemble, runner_of
 from mil.refine.grid import attended_tiles, cell_means, fine_tiles
 from mil.refine.picture import percentiles_in
 from mil.refine.scores import fine_scores
-from mil.refine.stage import RefineSettings, check_independent, run
+from mil.refine.stage import RefineSettings, _embedded, check_independent, run
 from mil.tasks import Classification
 from mil.trained import Trained
 from mil.trained.assembled import assemble
@@ -193,3 +195,19 @@ def test_a_slide_is_read_again_where_a_head_attends(place, make_head):
             place / "out/a.jpg",
             RefineSettings(2),
         )
+
+
+@pytest.mark.slow
+def test_tiles_are_read_again_in_the_stains_of_their_bag(place, make_head, monkeypatch):
+    pytest.importorskip("torchstain")
+    # The tissue of this slide is of one stain.
+    monkeypatch.setattr("mil.features.stain.SMALLEST_ANGLE", 0.1)
+    folder = make_head(stain_norm="macenko")
+    bag = stage_by_stage(place, stain_norm="macenko")
+    footprints = footprints_of_bag(bag, read_tiles(place / "by_hand/a.h5").geometry)
+    fine = fine_tiles(bag.coords, 128.0, np.arange(len(bag.coords)), per_side=1, most=1000)
+    runner = runner_of(
+        load_ensemble(folder), folder, FeaturesConfig(batch_size=5, precision="fp32"), "cpu"
+    )
+    features = _embedded(place / "a.tif", footprints, fine, bag, runner, RefineSettings(1))[1]
+    np.testing.assert_array_equal(features, bag.features)

@@ -137,6 +137,18 @@ def test_a_head_of_another_encoder_is_one_line(small):
         still(small)
 
 
+@pytest.mark.slow
+def test_a_head_of_normalised_stains_is_not_for_others(small):
+    small.train("acmil", HOW)
+    path = small.folder / "head" / "recipe.json"
+    content = json.loads(path.read_text())
+    assert content["stain_norm"] == ""
+    path.write_text(json.dumps(content | {"stain_norm": "macenko"}))
+    (small.folder / "head" / "seal.json").unlink()
+    with one_line(ConfigError, match="is for bags of stain_norm macenko, but these are of none"):
+        still(small)
+
+
 def test_weights_of_other_widths_and_heads_trained_otherwise_are_one_line(small):
     small.train("acmil", HOW)
     recipe = Recipe(name="acmil", options={"hidden": 8}, losses={"cross_entropy": 1.0})

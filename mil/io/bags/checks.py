@@ -14,6 +14,8 @@ from mil.errors import FormatError
 from mil.io.bags.file import Bag, BagHeader, read_identity
 from mil.io.probe import probe
 
+# What the setting is called where there is no normalisation; a bag states nothing then.
+NO_STAIN_NORM = "none"
 ONE_ENCODER = "a folder holds bags of one encoder"
 
 
@@ -83,7 +85,8 @@ def difference(where: object, name: str, value: object, usual: object, usual_whe
     # A number of features reads better before its noun.
     if name == "dim":
         return f"{where}: {value} features per tile, but {usual} in {usual_where}"
-    return f"{where}: {name} is {value or 'not known'}, but {usual or 'not known'} in {usual_where}"
+    absent = NO_STAIN_NORM if name == "stain_norm" else "not known"
+    return f"{where}: {name} is {value or absent}, but {usual or absent} in {usual_where}"
 
 
 def check_width(path: object, width: int, usual: int, usual_where: object) -> None:
@@ -110,7 +113,7 @@ def common_identity(paths: Sequence[Path]) -> dict[str, str]:
         paths: bag files, at least one.
 
     Raises:
-        FormatError: two bags differ in encoder, weights or tiling.
+        FormatError: two bags differ in encoder, weights, tiling or stain normalisation.
     """
     probe(paths)
     # Headers only: the check of thousands of bags takes seconds.

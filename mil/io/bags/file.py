@@ -42,6 +42,9 @@ class BagHeader:
         weights_sha256: checksum of the encoder's weights.
         transform: preprocessing of the pixels.
         precision: floating-point precision that the encoder ran in.
+        stain_norm: method by which stains were normalised before the encoder: `macenko`;
+            empty: none.
+        stain: the slide's stains as JSON; see `mil.io.bags.stain.SlideStain`.
         tile_px: side of a tile as the encoder sees it, pixels.
         target_mpp: resolution that the encoder sees, micrometres per pixel.
         side_level0_px: side of a tile on the slide.
@@ -64,6 +67,8 @@ class BagHeader:
     weights_sha256: str = ""
     transform: str = ""
     precision: str = ""
+    stain_norm: str = ""
+    stain: str = ""
     tile_px: LengthPx | None = None
     target_mpp: Length | None = None
     side_level0_px: Length | None = None
@@ -87,11 +92,15 @@ class BagHeader:
 
     @property
     def identity(self) -> dict[str, str]:
-        """Facts that a head records of its bags: `encoder`, `weights_sha256`, `tiling`."""
+        """Facts that a head records of its bags.
+
+        `encoder`, `weights_sha256`, `tiling` and `stain_norm`.
+        """
         return {
             "encoder": self.encoder,
             "weights_sha256": self.weights_sha256,
             "tiling": self.tiling,
+            "stain_norm": self.stain_norm,
         }
 
 
@@ -161,8 +170,8 @@ def bag_of(
         valid: whether each tile could be read.
         state: the slide's named state after reading its tiles.
         reason: why the state is not `ok`; else empty.
-        encoder: fields `encoder`, `encoder_revision`, `weights_sha256`, `transform` and
-            `precision` of the header.
+        encoder: fields of the header about the encoder: `encoder`, `encoder_revision`,
+            `weights_sha256`, `transform`, `precision`, and those about stains.
     """
     geometry: dict[str, Any] = {name: getattr(tiles.geometry, name) for name in _FROM_GEOMETRY}
     return Bag(
@@ -199,7 +208,11 @@ def write_bag(path: Path | str, bag: Bag, *, made_from: str = "") -> None:
             file["coords"].attrs.update(_as_trident(bag))
         # HDF5 has no None: what is not known is left out.
         header = {field.name: getattr(bag, field.name) for field in fields(BagHeader)}
-        file.attrs.update({name: value for name, value in header.items() if value is not None})
+        known = {name: value for name, value in header.items() if value is not None}
+        if not bag.stain_norm:
+            # So that a bag has the bytes that it had before there was stain normalisation.
+            del known["stain_norm"], known["stain"]
+        file.attrs.update(known)
         file.attrs["tile_order"] = _tile_order(bag.coords)
         file.attrs["invalid_tiles"] = int((~bag.valid).sum())
 

@@ -76,6 +76,7 @@ def test_says_what_made_it(path, tmp_path):
         "encoder": "tiny",
         "weights_sha256": "0" * 64,
         "tiling": "224px_0.5mpp",
+        "stain_norm": "",
     }
 
 
@@ -183,6 +184,7 @@ def test_what_is_not_known_stays_unknown(tmp_path):
         "encoder": "uni",
         "weights_sha256": "",
         "tiling": "unknownpx_unknownmpp",
+        "stain_norm": "",
     }
     assert header.source == "clam"
 
