@@ -60,6 +60,12 @@ if CONFIG.slide_encoder:
     include: "workflow/rules/embed.smk"
 
 
+# A probe beside the heads, unless it is one of them.
+if CONFIG.baseline and CONFIG.baseline not in CONFIG.head:
+
+    include: "workflow/rules/baseline.smk"
+
+
 include: "workflow/rules/report.smk"
 
 

@@ -13,6 +13,7 @@ RULES = [
     "score_patients",
     "embed",
     "evaluate",
+    "baseline",
     "card",
     "compare",
     "heatmap",
