@@ -32,10 +32,7 @@ def check_baseline(heads: Sequence[EvaluatedHead], baseline: str) -> None:
 
 
 def against_baseline(
-    heads: Sequence[EvaluatedHead],
-    rows: Sequence[ComparedHead],
-    tests: PairedTests,
-    baseline: str,
+    rows: Sequence[ComparedHead], tests: PairedTests, baseline: str, *, smaller_is_better: bool
 ) -> list[AgainstBaseline]:
     """The best head on each encoder beside the baseline; none of encoders without either.
 
@@ -43,18 +40,16 @@ def against_baseline(
     pairs is one for this choice too.
 
     Args:
-        heads: Heads that are compared, the baseline among them.
-        rows: Their rows of the comparison.
-        tests: Their paired tests.
+        rows: Rows of the comparison, one of the baseline for each encoder.
+        tests: Paired tests of the heads.
         baseline: Recipe of the baseline.
+        smaller_is_better: Whether the better of two heads has the smaller main metric.
     """
-    sign = -1 if heads[0].task.smaller_is_better else 1
+    sign = -1 if smaller_is_better else 1
     pairs = {frozenset((pair.one, pair.other)): pair for pair in tests.pairs}
     results = []
     for encoder in dict.fromkeys(row.encoder for row in rows):
-        by_name = {
-            head.name: row for head, row in zip(heads, rows, strict=True) if row.encoder == encoder
-        }
+        by_name = {row.name: row for row in rows if row.encoder == encoder}
         base = next((name for name, row in by_name.items() if row.recipe == baseline), None)
         others = {
             name: sign * measured
@@ -116,13 +111,13 @@ def answers(
     Args:
         rows: Rows of the comparison.
         tests: Paired tests.
-        baseline: Recipe of the baseline.
+        baseline: Recipe of the baseline; empty: there is none.
         against: See `against_baseline`.
     """
+    # Without a baseline, or without another head, nothing is asked.
+    if not baseline or len(rows) < 2:
+        return []
     if not against:
-        # The baseline is the only head.
-        if len(rows) < 2:
-            return []
         why_not = tests.why_not or "no head and the baseline share an encoder"
         named = _named(baseline, before_verb=True)
         return [f"Whether a head is better than {named} is not tested: {why_not}."]

@@ -79,7 +79,9 @@ def _comparison(
     rows = [_row(head, ATTENTION_METRICS if localised else ()) for head in heads]
     n_slides = len(first.labels)
     n_patients = len(set(first.patients.values()))
-    against = against_baseline(heads, rows, tests, baseline) if baseline else []
+    against = against_baseline(
+        rows, tests, baseline, smaller_is_better=first.task.smaller_is_better
+    )
     return Comparison(
         dataset=first.metrics.dataset,
         task=first.metrics.task,
@@ -93,7 +95,7 @@ def _comparison(
         tables=tables_of(metrics, rows, tests, several_slides=n_patients < n_slides),
         baseline=baseline,
         against=against,
-        answers=answers(rows, tests, baseline, against) if baseline else [],
+        answers=answers(rows, tests, baseline, against),
     )
 
 

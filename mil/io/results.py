@@ -282,6 +282,11 @@ class ComparedHead(Section):
     localisation: Localisation | None = None
     annotations: list[str] = Field([])  # notes on annotations that do not count
 
+    @property
+    def name(self) -> str:
+        """Recipe and encoder, as pairs name them."""
+        return f"{self.recipe} · {self.encoder}"
+
 
 class Pair(Section):
     """Paired test of two heads."""
