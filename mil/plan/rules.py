@@ -16,6 +16,7 @@ RULES = [
     "baseline",
     "card",
     "compare",
+    "fewshot",
     "heatmap",
     "refine",
     "report",

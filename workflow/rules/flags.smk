@@ -112,6 +112,20 @@ def baseline_flags(wildcards):
     return " ".join([*seeds, *folds, places])
 
 
+def vectors_flags(wildcards):
+    """Folders of the vectors by all slide encoders of one encoder."""
+    folders = [
+        VECTORS_DIR.format(slide_encoder=name, **dict(wildcards.items()))
+        for name in CONFIG.slide_encoder
+    ]
+    return " ".join(f"--vectors {flags.quoted(folder)}" for folder in folders)
+
+
+def fewshot_flags(wildcards, input):
+    """Tables of few-shot curves, each after its flag."""
+    return " ".join(f"--fewshot {flags.quoted(file)}" for file in input.fewshot)
+
+
 def head_flags(wildcards, input):
     """Folders of the heads, each after its `--head-dir`."""
     return " ".join(
