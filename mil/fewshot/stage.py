@@ -67,8 +67,8 @@ def run(
     usable, lines = _usable_folds(bags, classes)
     if not (usable or allow_empty):
         raise DatasetError(
-            f"{folds}: every fold lacks slides of a class ({lines[0]}); divide into fewer folds, or "
-            "by another column"
+            f"{folds}: every fold lacks slides of a class ({lines[0]}); divide into fewer folds, "
+            "or by another column"
         )
     curves: dict[str, Curve] = {}
     for folder in vectors if usable else ():
