@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from mil.io.fewshot import TABLE
 from mil.io.provenance import file_digest
 from mil.io.tables import Slide, read_folds
 from mil.why.answer import Answer, Input, title
@@ -102,6 +103,9 @@ def of_report(path: Path, dataset: str = "", slides: Path | None = None) -> Answ
         inputs.append(Input("metrics", str(metrics), "", file_digest(metrics, None)))
     comparison = study.root / "compare" / "comparison.json"
     inputs.append(Input("comparison", str(comparison), "", file_digest(comparison, None)))
+    for curves in _fewshot(study, encoders, config):
+        words += ["--fewshot", str(curves)]
+        inputs.append(Input("few-shot curves", str(curves), "", file_digest(curves, None)))
     words += ["--config", str(study.root / RUN_CONFIG), "--comparison", str(comparison)]
     heatmap = config.get("heatmap")
     drawn = heatmap.get("slides", "all") if isinstance(heatmap, dict) else "all"
@@ -114,6 +118,14 @@ def of_report(path: Path, dataset: str = "", slides: Path | None = None) -> Answ
         str(path),
         [IN_PLACE] if places else [NO_CONFIG],
     )
+
+
+def _fewshot(study: Study, encoders: Sequence[Study], config: dict[str, Any]) -> list[Path]:
+    """Tables of few-shot curves that a run with slide encoders has, one for each encoder."""
+    if not config.get("slide_encoder"):
+        return []
+    folders = [study.root / "fewshot" / place.tiling / place.encoder for place in encoders]
+    return [folder / TABLE for folder in folders if (folder / TABLE).is_file()]
 
 
 def _config(study: Study) -> dict[str, Any]:
