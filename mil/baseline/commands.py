@@ -75,4 +75,5 @@ def baseline(
     except MilError as error:
         # Nobody asked for it who left the setting as it is.
         raise MilError(f"{error} (baseline=none runs a study without its baseline)") from None
-    typer.echo(metrics_line(metrics))
+    # Without the note that there is no evidence, which nobody asks of a baseline.
+    typer.echo(metrics_line(metrics).splitlines()[0])

@@ -36,13 +36,14 @@ def build(study: StudyFiles) -> PageSection | None:
 def _sentence(curves: Mapping[str, Curve]) -> str:
     """The best curve at its end, of those that know few labels if there are any."""
     few = {name: curve for name, curve in curves.items() if not curve.learned} or curves
+    among = " of the vectors that are made without labels" if len(few) < len(curves) else ""
     most = max(curve.points[-1].shots for curve in few.values())
     ends = {name: curve for name, curve in few.items() if curve.points[-1].shots == most}
     best = max(ends, key=lambda name: ends[name].points[-1].mean)
     points = ends[best].points
     slides = "training slide" if most == 1 else "training slides"
-    text = f"With {most} {slides} of each class, the most that every fold has, {best} is highest: "
-    text += f"AUROC {points[-1].mean:.3f}"
+    text = f"With {most} {slides} of each class, the most that every fold has, {best} is highest"
+    text += f"{among}: AUROC {points[-1].mean:.3f}"
     if len(points) < 2:
         return f"{text}."
     change = f"{points[-1].mean - points[-2].mean:+.3f}".replace("-", "−")
