@@ -31,7 +31,8 @@ def test_curves_have_a_figure_a_sentence_and_a_row_each():
     # Not of heads that have seen all labels.
     assert best.text == (
         "With 4 training slides of each class, the most that every fold has, mean · <enc> is "
-        "highest of the vectors that are made without labels: AUROC 0.750 (0.600 with 1; +0.050 by the last doubling)."
+        "highest of the vectors that are made without labels: AUROC 0.750 (0.600 with 1; +0.050 by "
+        "the last doubling)."
     )
     assert learned.text.startswith("abmil · <enc>: not a curve of few labels")
     assert table.header == ["vectors", "1", "2", "4"]
