@@ -201,10 +201,14 @@ def _is_study(folder: Path) -> bool:
 
 
 def _head_names(folder: Path) -> list[tuple[str, str, str]]:
-    """Tiling, encoder and recipe of each head that was scored or evaluated."""
+    """Tiling, encoder and recipe of each head that was scored or evaluated; drawn ones first."""
     folders = [path for stage in BY_HEAD for path in (folder / stage).glob("*/*/*")]
     names = {path.parts[-3:] for path in folders if path.is_dir()}
-    return sorted((one, two, three) for one, two, three in names)
+    # A baseline has no heatmaps, and is not what is looked at first.
+    return sorted(
+        ((one, two, three) for one, two, three in names),
+        key=lambda of_head: (not folder.joinpath("heatmap", *of_head).is_dir(), of_head),
+    )
 
 
 def _head(folder: Path, names: tuple[str, str, str]) -> HeadFolder:
