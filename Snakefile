@@ -59,6 +59,17 @@ if CONFIG.slide_encoder:
 
     include: "workflow/rules/embed.smk"
 
+    # Few slides of each class need classes.
+    if DATASET.task == "classification":
+
+        include: "workflow/rules/fewshot.smk"
+
+
+# A probe beside the heads, unless it is one of them.
+if CONFIG.baseline and CONFIG.baseline not in CONFIG.head:
+
+    include: "workflow/rules/baseline.smk"
+
 
 include: "workflow/rules/report.smk"
 

@@ -10,6 +10,7 @@ from typing import Annotated, Any
 import typer
 from typer.core import TyperGroup
 
+from mil.baseline.commands import baseline
 from mil.bench.commands import bench_app
 from mil.catalogue.commands import encoders_app, heads_app
 from mil.compare.commands import compare
@@ -102,6 +103,7 @@ app.command()(train)
 app.command()(score)
 app.command()(embed)
 app.command()(evaluate)
+app.command()(baseline)
 app.command()(compare)
 app.command()(fewshot)
 app.command()(heatmap)

@@ -14,6 +14,7 @@ STAGE_VERSION = {
     "embed": 1,
     "evaluate": 8,
     "compare": 2,
+    "fewshot": 1,
     "heatmap": 8,
     "refine": 1,
     "card": 4,

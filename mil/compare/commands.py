@@ -14,6 +14,12 @@ def compare(
     out: Annotated[
         Path, typer.Option(help="Folder to write comparison.json, .csv, .md and .tex to.")
     ],
+    baseline: Annotated[
+        str,
+        typer.Option(
+            help="Recipe among them that the best head is held against, such as linear_probe."
+        ),
+    ] = "",
     allow_missing: Annotated[
         bool,
         typer.Option(
@@ -24,7 +30,7 @@ def compare(
     """Compare heads and encoders on the same test slides."""
     from mil.compare.stage import run
 
-    pairs = run(evaluated, out, allow_missing=allow_missing).tests.pairs
+    pairs = run(evaluated, out, baseline=baseline, allow_missing=allow_missing).tests.pairs
     # A pair in which nothing varies has no p value: it was not tested, and is not
     # counted.
     p_values = [pair.p_holm for pair in pairs if pair.p_holm is not None]

@@ -3,6 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
+from mil.compare.baseline import against_baseline, answers, check_baseline
 from mil.compare.pairs import compare_pairs
 from mil.compare.read import (
     SLIDES_SHOWN,
@@ -25,12 +26,15 @@ from mil.io.results import (
 from mil.statistics.text import title
 
 
-def run(evaluated: Sequence[Path], out: Path, *, allow_missing: bool = False) -> Comparison:
+def run(
+    evaluated: Sequence[Path], out: Path, *, baseline: str = "", allow_missing: bool = False
+) -> Comparison:
     """Compare heads and encoders.
 
     Args:
         evaluated: Folders that `mil evaluate` wrote, one for each recipe and encoder.
         out: Folder for comparison.json, .csv, .md and .tex.
+        baseline: Recipe of one of them that the best head is held against; empty: none.
         allow_missing: Whether heads that were tested on different slides are compared
             on those they share.
 
@@ -38,7 +42,8 @@ def run(evaluated: Sequence[Path], out: Path, *, allow_missing: bool = False) ->
         Content of comparison.json.
 
     Raises:
-        DatasetError: No folder is given, or they are of different slides or tasks.
+        DatasetError: No folder is given, they are of different slides or tasks, or none is
+            of the baseline.
         FormatError: A folder is not what `mil evaluate` wrote.
     """
     if not evaluated:
@@ -49,8 +54,9 @@ def run(evaluated: Sequence[Path], out: Path, *, allow_missing: bool = False) ->
         if allow_missing:
             heads, left_out = on_shared_slides(heads)
         check_comparable(heads)
+        check_baseline(heads, baseline)
         tests = compare_pairs(heads)
-        comparison = _comparison(heads, tests, left_out)
+        comparison = _comparison(heads, tests, left_out, baseline)
     # A run that is interrupted below must not leave an old comparison that looks whole.
     (out / COMPARISON).unlink(missing_ok=True)
     write_csv_table(out / "comparison.csv", comparison)
@@ -62,7 +68,10 @@ def run(evaluated: Sequence[Path], out: Path, *, allow_missing: bool = False) ->
 
 
 def _comparison(
-    heads: Sequence[EvaluatedHead], tests: PairedTests, left_out: Sequence[str]
+    heads: Sequence[EvaluatedHead],
+    tests: PairedTests,
+    left_out: Sequence[str],
+    baseline: str,
 ) -> Comparison:
     first = heads[0]
     metrics = first.task.comparison_metrics(list(first.metrics.test.metrics))
@@ -70,6 +79,9 @@ def _comparison(
     rows = [_row(head, ATTENTION_METRICS if localised else ()) for head in heads]
     n_slides = len(first.labels)
     n_patients = len(set(first.patients.values()))
+    against = against_baseline(
+        rows, tests, baseline, smaller_is_better=first.task.smaller_is_better
+    )
     return Comparison(
         dataset=first.metrics.dataset,
         task=first.metrics.task,
@@ -81,6 +93,9 @@ def _comparison(
         tests=tests,
         notes=[*_notes(heads, tests), *_missing(left_out)],
         tables=tables_of(metrics, rows, tests, several_slides=n_patients < n_slides),
+        baseline=baseline,
+        against=against,
+        answers=answers(rows, tests, baseline, against),
     )
 
 

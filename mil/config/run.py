@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
 from mil.config.base import Name, Section, as_text, checked
+from mil.config.baseline import check_baseline
 from mil.config.datasets import dataset_path, subsets_of
 from mil.config.encoder_names import by_alias, unknown_encoder
 from mil.config.encoders import DEFAULT_ENCODER, load_encoders
@@ -25,6 +26,11 @@ def _no_name_twice(names: list[str]) -> list[str]:
     if twice:
         raise ValueError(f"{', '.join(twice)} is there twice; name each once")
     return names
+
+
+def _none(value: Any) -> Any:
+    """Let a user write `baseline=none`, `baseline=false` or `baseline=`."""
+    return None if value is False or value in ("", "none") else value
 
 
 # Slides of one patient: predicted one by one, or concatenated to one bag.
@@ -297,6 +303,12 @@ class Config(Section):
         [DEFAULT_ENCODER], description="Name of an encoder in configs/encoders.yaml, or several."
     )
     head: Names = Field(["abmil"], description="Name of a recipe in configs/heads, or several.")
+    baseline: Annotated[Name | None, BeforeValidator(_none)] = Field(
+        "linear_probe",
+        description="Recipe of a probe that every study has beside its heads in the comparison, "
+        "without heatmaps: linear_probe, a linear model of the mean of a slide's tiles, or "
+        "linear_probe_std or knn; none: no baseline.",
+    )
     slide_encoder: OptionalNames = Field(
         [],
         description="Slide encoders that make one vector of each slide: mean, mean_std, a "
@@ -375,6 +387,11 @@ class Config(Section):
     def _is_text(cls, value: Any) -> Any:
         return as_text(value)
 
+    @property
+    def compared(self) -> list[str]:
+        """Recipes that are compared: the heads, then the baseline unless it is one of them."""
+        return list(dict.fromkeys([*self.head, *([self.baseline] if self.baseline else [])]))
+
 
 def load_config(raw: dict[str, Any]) -> Config:
     """Check a run's whole configuration.
@@ -394,6 +411,8 @@ def load_config(raw: dict[str, Any]) -> Config:
     config = config.model_copy(update={"encoder": entries})
     check_slide_encoders(config.slide_encoder, config.head)
     check_trainings(config)
+    if config.baseline is not None:
+        check_baseline(config.baseline)
     return config
 
 

@@ -28,7 +28,16 @@ SPDX = "https://spdx.org/licenses/"
 LICENCE_ID = re.compile(r"[A-Za-z0-9][A-Za-z0-9.+-]*")
 # Folders of which each file is listed; of the others, which hold a large file for each
 # slide, number and size.
-LISTED = ("report_slides", "compare", "evaluate", "split", "train", "heatmap", "refine")
+LISTED = (
+    "report_slides",
+    "compare",
+    "fewshot",
+    "evaluate",
+    "split",
+    "train",
+    "heatmap",
+    "refine",
+)
 # Files beside these folders, report first.
 BESIDE = ("report.html", "report.json", "config.json", "checklist_*.md")
 FOLDERS = {

@@ -72,16 +72,18 @@ class SlideAnnotations:
 
     @classmethod
     def locate(
-        cls, settings: DatasetConfig, slides: Sequence[Slide], slides_dir: Path
+        cls, settings: DatasetConfig, slides: Sequence[Slide], slides_dir: Path | None
     ) -> "SlideAnnotations":
         """The annotation files that exist.
 
         Args:
             settings: The dataset.
             slides: Its slide table.
-            slides_dir: Folder in which annotations are looked for.
+            slides_dir: Folder in which annotations are looked for; None: none is used.
         """
         located = cls({}, settings.geojson_frame, positive_rule(settings))
+        if slides_dir is None:
+            return located
         incomplete = set(settings.incomplete_annotations)
         located.unknown = sorted(incomplete.difference(slide.slide for slide in slides))
         for slide in slides:

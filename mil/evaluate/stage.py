@@ -65,7 +65,7 @@ def run(
     folds: Path,
     out: Path,
     *,
-    slides_dir: Path,
+    slides_dir: Path | None,
     ablate: Ablate = "none",
 ) -> Metrics:
     """Evaluate the heads of one recipe (its seeds and folds) from the scores of all slides.
@@ -76,7 +76,7 @@ def run(
         bags_dir: Folder of the bags, which say where tiles are; features are not read.
         folds: The folds.csv.
         out: Folder for predictions.csv, predictions_patients.csv and metrics.json.
-        slides_dir: Folder in which annotations are looked for.
+        slides_dir: Folder in which annotations are looked for; None: they are left out.
         ablate: `branches`: each branch of heads with several is left out, one at a time.
 
     Returns:

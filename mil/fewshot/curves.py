@@ -7,6 +7,7 @@ import numpy as np
 from jaxtyping import Float, Int
 from sklearn.linear_model import LogisticRegression
 
+from mil.io.fewshot import Point
 from mil.statistics.discrimination import auroc
 
 # Largest number of steps of a fit.
@@ -29,22 +30,6 @@ class FoldVectors(NamedTuple):
     patients: Sequence[str]
     test: Float[np.ndarray, "tests dim"]
     test_labels: Int[np.ndarray, " tests"]
-
-
-class Point(NamedTuple):
-    """AUROC of probes of one number of slides of each class.
-
-    Attributes:
-        shots: Number of slides of each class.
-        mean: Mean AUROC over draws and folds.
-        sd: Standard deviation over draws, of the mean over folds.
-        draws: Number of draws.
-    """
-
-    shots: int
-    mean: float
-    sd: float
-    draws: int
 
 
 def curve(

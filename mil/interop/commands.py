@@ -285,7 +285,9 @@ def bags_table(
 
 @bags_app.command("info")
 def bags_info(
-    file: Annotated[Path, typer.Argument(help="A bag, or another tool's file of one slide.")],
+    file: Annotated[
+        Path, typer.Argument(help="A bag, a vectors file, or another tool's file of a slide.")
+    ],
 ) -> None:
     """Print the content of one file of features, and the facts that it lacks."""
     from mil.interop.show import bag_info

@@ -83,8 +83,13 @@ def detect_tool(path: Path) -> str:
 def _tool_by_keys(file: h5py.File, path: Path) -> str:
     # h5py gives names that are no UTF-8 as bytes; none of the keys looked for is one.
     keys = {name for name in file if isinstance(name, str)}
-    if read_text(file.attrs, "format", str(path)) == "mil.bag":
+    stored_format = read_text(file.attrs, "format", str(path))
+    if stored_format == "mil.bag":
         return "mil"
+    if stored_format == "mil.vectors":
+        raise NoFeaturesError(
+            f"{path}: holds one vector a slide, no features of tiles; `mil bags info` prints it"
+        )
     # The order matters: CLAM, TRIDENT and STAMP share the key coords.
     if keys & {"feats", "patch_embeddings"}:
         return "stamp"

@@ -16,6 +16,9 @@ from mil.interop.detect import bag_files, find_feature_files, tool_module
 from mil.interop.external import ExternalFeatures
 from mil.interop.untrusted import UNREADABLE
 from mil.io.bags import BagHeader, read_bag, read_header
+from mil.io.h5 import stored_format
+from mil.io.vectors import FORMAT as VECTORS_FORMAT
+from mil.io.vectors import VectorsHeader, read_vectors
 
 COLUMNS = ("slide", "tiles", "dim", "encoder", "tiling", "state", "MB")
 NUMERIC_COLUMNS = ("tiles", "dim", "MB")
@@ -73,11 +76,13 @@ def _features_shape(file: Path) -> tuple[int, int]:
 
 
 def bag_info(path: Path) -> list[str]:
-    """Lines about one file, a bag or another tool's: what it states, and what it lacks.
+    """Lines about one file, a bag, vectors or another tool's: what it states and lacks.
 
     Raises:
         FormatError: the file cannot be read, or holds several slides.
     """
+    if stored_format(path) == VECTORS_FORMAT:
+        return list(_vectors_lines(path))
     detected = find_feature_files(path)
     # The path itself was unusable: say why.
     if not detected.files:
@@ -109,6 +114,20 @@ def _bag_lines(path: Path) -> Iterator[str]:
         if name not in absent:
             yield _line(name, getattr(bag, name))
     yield _line("tiling", tiling_name(bag.tile_px, bag.target_mpp))
+
+
+def _vectors_lines(path: Path) -> Iterator[str]:
+    vectors = read_vectors(path)
+    header = vectors.header
+    yield f"{path}: one vector a slide, no bag of tiles, {_size_mb(path):.1f} MB"
+    rows, dim = vectors.vectors.shape
+    by_head = f", one by each of {rows} heads" if rows > 1 else ""
+    yield _line("vectors", f"{rows} of {dim} numbers in {vectors.vectors.dtype}{by_head}")
+    for header_field in fields(VectorsHeader):
+        if header_field.name != "heads":
+            yield _line(header_field.name, getattr(header, header_field.name))
+    for head in header.heads:
+        yield _line("head", f"{head.recipe}, seed {head.seed}, fold {head.fold}, {head.sha256}")
 
 
 def _external_lines(external: ExternalFeatures, tool: str) -> Iterator[str]:

@@ -24,6 +24,8 @@ from mil.versions import TOOL_VERSION
 
 # Name of the format of a file that is not ours.
 OTHER_FORMAT = "another format"
+# Formats that are taken for others, with what tells them apart.
+CONTENTS = {"mil.vectors": " (one vector a slide, no tiles)"}
 # Characters of a foreign attribute that a message shows.
 LONGEST_SHOWN = 60
 # What h5py says of an object whose file could not be written.
@@ -84,6 +86,23 @@ def check_replaceable(path: Path, format_name: str) -> None:
             f"{path}: is already there as a file of {stored_name}, and would be lost; give another "
             f"path for {format_name}, or delete it first"
         )
+
+
+def stored_format(path: Path) -> str:
+    """Name of the format that a file states; empty where it is no HDF5 file or states none.
+
+    Args:
+        path: Any file, or a path where there is none.
+    """
+    if not path.is_file():
+        return ""
+    check_opens(path)
+    try:
+        with h5py.File(path, "r", locking=False) as file:
+            return _one_line(file.attrs.get("format", ""))
+    # Attributes of strangers may be of any kind.
+    except (OSError, RuntimeError, KeyError, ValueError, TypeError):
+        return ""
 
 
 def _one_line(value: Any) -> str:
@@ -182,8 +201,8 @@ def _check_format(file: h5py.File, path: Path, format_name: str, version: int) -
         remedy = f"give a {format_name} file"
     in_version = f" version {stored_version}" if stored_version else ""
     raise FormatError(
-        f"{path}: expected {format_name} version {version}, found {stored_name}{in_version}; "
-        f"{remedy}"
+        f"{path}: expected {format_name} version {version}, found {stored_name}{in_version}"
+        f"{CONTENTS.get(stored_name, '')}; {remedy}"
     )
 
 

@@ -11,7 +11,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from math import isfinite
 from pathlib import Path
-from typing import NamedTuple, TypeVar
+from typing import Literal, NamedTuple, TypeVar
 
 from pydantic import Field, JsonValue, ValidationError, model_serializer, model_validator
 
@@ -34,6 +34,7 @@ from mil.statistics.metric import (
 )
 
 __all__ = [
+    "AgainstBaseline",
     "ComparedHead",
     "Comparison",
     "Evaluation",
@@ -281,6 +282,11 @@ class ComparedHead(Section):
     localisation: Localisation | None = None
     annotations: list[str] = Field([])  # notes on annotations that do not count
 
+    @property
+    def name(self) -> str:
+        """Recipe and encoder, as pairs name them."""
+        return f"{self.recipe} · {self.encoder}"
+
 
 class Pair(Section):
     """Paired test of two heads."""
@@ -310,6 +316,24 @@ class PairedTests(Section):
     pairs: list[Pair]
 
 
+class AgainstBaseline(Section):
+    """The best head on one encoder and the baseline on the same."""
+
+    encoder: str
+    recipe: str
+    difference: float  # of the main metric: that head less the baseline
+    ci95: tuple[float, float] | None
+    p_holm: float | None  # corrected for the number of all pairs
+    # Of the head. Only what interval and corrected p both show.
+    shown: Literal["better", "worse", "neither"]
+
+    @model_serializer
+    def _written(self) -> dict[str, object]:
+        written: dict[str, object] = dict(self)
+        written["ci95"] = None if self.ci95 is None else list(self.ci95)
+        return written
+
+
 class Table(Section):
     """A table as people read it."""
 
@@ -330,10 +354,17 @@ class Comparison(Section):
     tests: PairedTests
     notes: list[str]
     tables: dict[str, Table]  # `heads`, and `pairs` where any were tested
+    baseline: str = ""  # recipe that the heads are compared with; empty: none
+    against: list[AgainstBaseline] = Field([])  # by encoder
+    answers: list[str] = Field([])  # sentences: whether heads are better than the baseline
 
     def to_json(self) -> dict[str, JsonValue]:
         """The file's content."""
-        return self.model_dump()
+        content = self.model_dump()
+        # As before there were baselines.
+        for name in () if self.baseline else ("baseline", "against", "answers"):
+            del content[name]
+        return content
 
 
 class Evaluation(NamedTuple):

@@ -275,6 +275,16 @@ class Plan:
         patterns = self.for_each_encoder(pattern)
         return [path.replace("{head}", head) for path in patterns for head in self.config.head]
 
+    def for_each_compared(self, pattern: str) -> list[str]:
+        """A path for each encoder and each recipe that is compared, the baseline among them.
+
+        Args:
+            pattern: Path with `{dataset}`, `{tiling}`, `{encoder}` and `{head}`.
+        """
+        patterns = self.for_each_encoder(pattern)
+        names = self.config.compared
+        return [path.replace("{head}", name) for path in patterns for name in names]
+
     def for_each_slide_encoder(self, pattern: str) -> list[str]:
         """A path for each encoder and the slide encoders that take its features.
 

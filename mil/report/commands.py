@@ -62,6 +62,10 @@ def report(
             help="Folder with the trained heads of a recipe; repeat in the order of --evaluated."
         ),
     ] = None,
+    fewshot: Annotated[
+        list[Path] | None,
+        typer.Option(help="File fewshot.csv, written by `mil fewshot`; repeat for each encoder."),
+    ] = None,
     config: Annotated[
         Path | None, typer.Option(help="Settings of the run as JSON, which the report lists.")
     ] = None,
@@ -89,6 +93,7 @@ def report(
         scores=scores or [],
         trained=trained or [],
         config=config,
+        fewshot=fewshot or [],
     )
     typer.echo(f"report {out}")
 

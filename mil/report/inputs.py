@@ -8,6 +8,7 @@ from typing import Literal, NamedTuple
 from mil.errors import ConfigError, FormatError
 from mil.io.bags.patients import FoldBag, read_fold_bags
 from mil.io.bags.status import SlideState, gather_by_encoder, overall
+from mil.io.fewshot import read_curves
 from mil.io.results import Comparison, Metrics, Prediction, read_comparison, read_evaluation
 from mil.io.scores import read_branch_parts, read_records_of
 from mil.io.tables import Slide, read_dataset
@@ -36,6 +37,7 @@ class Sources(NamedTuple):
     scores: Sequence[Path] = ()
     trained: Sequence[Path] = ()
     config: Path | None = None
+    fewshot: Sequence[Path] = ()
 
 
 def read_study(sources: Sources) -> StudyFiles:
@@ -59,6 +61,9 @@ def read_study(sources: Sources) -> StudyFiles:
         comparison=_read_comparison(sources.comparison),
         config=_read_config(sources.config),
         out=sources.out,
+        fewshot={
+            name: curve for path in sources.fewshot for name, curve in read_curves(path).items()
+        },
     )
 
 

@@ -209,10 +209,12 @@ def _failures(study: StudyFiles, rows: Sequence[SlideRow]) -> str:
 
 
 def _comparison(study: StudyFiles) -> str:
-    tests = None if study.comparison is None else study.comparison.tests
-    if tests is None or tests.method is None:
+    comparison = study.comparison
+    if comparison is None or comparison.tests.method is None:
         return ""
-    return (
+    tests = comparison.tests
+    text = (
         f"Heads are compared in {title(tests.metric)} by {tests.method}, "
         f"{count(len(tests.pairs), 'pair')}, p corrected by Holm."
     )
+    return " ".join([text, *comparison.answers])

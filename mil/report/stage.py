@@ -8,6 +8,7 @@ from mil.io.atomic import write_text
 from mil.io.results import using_results
 from mil.report import composition, flow_section, heads, setup, throughput, worst
 from mil.report.facts import Anchor, write_facts
+from mil.report.figures import fewshot as fewshot_curves
 from mil.report.inputs import Sources, read_study
 from mil.report.links import qc_images
 from mil.report.page import page_text, slide_template
@@ -33,6 +34,7 @@ def run(
     scores: Sequence[Path] = (),
     trained: Sequence[Path] = (),
     config: Path | None = None,
+    fewshot: Sequence[Path] = (),
 ) -> None:
     """Write the report.
 
@@ -52,6 +54,7 @@ def run(
         scores: Folder of score files of each head, in the order of `evaluated`.
         trained: Folder of the trained heads of each recipe, in the order of `evaluated`.
         config: Settings of the run, a JSON file.
+        fewshot: Tables of few-shot curves.
 
     Raises:
         ConfigError: Folders that belong together differ in number.
@@ -70,6 +73,7 @@ def run(
         scores,
         trained,
         config,
+        fewshot,
     )
     with using_results(*evaluated, *([comparison] if comparison else [])):
         study = read_study(sources)
@@ -90,6 +94,7 @@ def _write(study: StudyFiles, folders: Sequence[tuple[str, Path]]) -> None:
         heads.section(study),
         *result_sections(study),
         heads.comparison_section(study),
+        fewshot_curves.build(study),
         worst.section(study, rows, thumbnails),
         throughput.section(study, folders),
         heads.slides_section(study, rows, images, thumbnails),

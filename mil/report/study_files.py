@@ -1,12 +1,14 @@
 """What the report is written from: files of a study, read once."""
 
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from pathlib import Path
+from types import MappingProxyType
 from typing import NamedTuple
 
 from mil.config import DatasetConfig
 from mil.io.bags.patients import FoldBag
 from mil.io.bags.status import SlideState
+from mil.io.fewshot import Curve
 from mil.io.results import Comparison, Metrics, Prediction
 from mil.io.tables import Slide
 from mil.statistics.text import single_runs
@@ -85,6 +87,7 @@ class StudyFiles(NamedTuple):
         comparison: Comparison of the heads.
         config: Settings of the run, by section and name; empty where none were named.
         out: The page.
+        fewshot: Few-shot curves, by slide encoder and encoder; empty where there are none.
     """
 
     dataset: str
@@ -100,6 +103,7 @@ class StudyFiles(NamedTuple):
     comparison: Comparison | None
     config: dict[str, object]
     out: Path
+    fewshot: Mapping[str, Curve] = MappingProxyType({})
 
     @property
     def pages(self) -> Path:

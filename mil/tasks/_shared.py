@@ -48,6 +48,7 @@ class TaskDefaults(Section):
     headlines: ClassVar[Sequence[Headline]]
     subgroup_metrics: ClassVar[Sequence[str]]
     main_metric: ClassVar[str]
+    smaller_is_better: ClassVar[bool] = False
     largest_difference: ClassVar[float | None] = None
     has_roc: ClassVar[bool] = False
     has_threshold: ClassVar[bool] = False

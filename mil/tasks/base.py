@@ -261,6 +261,10 @@ class Task(Protocol):
         """Metric by which heads are compared."""
 
     @property
+    def smaller_is_better(self) -> bool:
+        """Whether the better of two heads has the smaller main metric."""
+
+    @property
     def largest_difference(self) -> float | None:
         """Largest possible difference in the main metric; None where there is none."""
 

@@ -27,6 +27,7 @@ class Regression(OfNumbers):
     deviation: float = Field(gt=0, allow_inf_nan=False)
 
     main_metric: ClassVar[str] = "mae"
+    smaller_is_better: ClassVar[bool] = True
     scales: ClassVar[Mapping[str, Scale]] = {
         "mae": "positive",
         "rmse": "positive",

@@ -67,7 +67,7 @@ def train(
         )
 
     runs = [
-        HeadRun(one_seed, one_fold, _folder(out, one_seed, one_fold))
+        HeadRun(one_seed, one_fold, head_folder(out, one_seed, one_fold))
         # Folds first: what the seeds of a fold share is computed once.
         for one_fold in fold or [0]
         for one_seed in seed or [1]
@@ -86,6 +86,7 @@ def train(
     )
 
 
-def _folder(out: Path, seed: int, fold: int) -> Path:
+def head_folder(out: Path, seed: int, fold: int) -> Path:
+    """Folder of the head of a seed and a fold, which stand in braces in the pattern."""
     # Not `format`, for other braces in a path are its own.
     return Path(str(out).replace("{seed}", str(seed)).replace("{fold}", str(fold)))

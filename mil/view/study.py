@@ -7,11 +7,13 @@ from pathlib import Path
 
 from mil.config import NAME, DatasetConfig
 from mil.errors import ConfigError, MilError, some
+from mil.io.h5 import stored_format
 from mil.io.results import METRICS, Metrics, Prediction, read_evaluation
 from mil.io.tables import Slide, read_dataset
 from mil.io.tables.conventions import SUFFIXES
 from mil.io.tables.ids import id_of
 from mil.io.tables.paths import locate, locate_annotation
+from mil.io.vectors import FORMAT as VECTORS
 
 # Folders of files by TILING/ENCODER/HEAD.
 BY_HEAD = ("score", "evaluate")
@@ -171,6 +173,13 @@ def _slides_folder(slides_dir: Path, study: Path) -> Path:
 
 
 def _study_folder(results: Path) -> Path:
+    vectors = results if results.is_file() else next(iter(sorted(results.glob("*.h5"))), results)
+    if stored_format(vectors) == VECTORS:
+        raise ConfigError(
+            f"{results}: holds one vector a slide, of which there is no picture; `mil bags info` "
+            "prints one, `mil bags export` makes a table of all; give the folder of a run, "
+            "results/DATASET"
+        )
     if not results.is_dir():
         raise ConfigError(f"{results}: no such folder; give the folder of a run, results/DATASET")
     if _is_study(results):
@@ -192,10 +201,14 @@ def _is_study(folder: Path) -> bool:
 
 
 def _head_names(folder: Path) -> list[tuple[str, str, str]]:
-    """Tiling, encoder and recipe of each head that was scored or evaluated."""
+    """Tiling, encoder and recipe of each head that was scored or evaluated; drawn ones first."""
     folders = [path for stage in BY_HEAD for path in (folder / stage).glob("*/*/*")]
     names = {path.parts[-3:] for path in folders if path.is_dir()}
-    return sorted((one, two, three) for one, two, three in names)
+    # A baseline has no heatmaps, and is not what is looked at first.
+    return sorted(
+        ((one, two, three) for one, two, three in names),
+        key=lambda of_head: (not folder.joinpath("heatmap", *of_head).is_dir(), of_head),
+    )
 
 
 def _head(folder: Path, names: tuple[str, str, str]) -> HeadFolder:

@@ -12,8 +12,8 @@ def why(
     file: Annotated[
         Path,
         typer.Argument(
-            help="Tiles file, bag, folds1.csv, head's folder, score file, predictions.csv, "
-            "metrics.json, heatmap or report.html."
+            help="Tiles file, bag, folds1.csv, head's folder, score file, vectors file, "
+            "predictions.csv, metrics.json, heatmap or report.html."
         ),
     ],
     slide: Annotated[

@@ -13,6 +13,7 @@ from mil.io.tables import read_folds
 from mil.trained.record import read_records
 from mil.why.answer import SAME, Answer, Input, title
 from mil.why.heads import of_scores
+from mil.why.results import names_in, run_config
 from mil.why.slides import NO_STUDY
 from mil.why.study import AGAIN, Study
 
@@ -56,10 +57,30 @@ def of_predictions(path: Path, study: Study | None, slide: str) -> Answer:
     elif inputs[0].state == SAME:
         inputs += of_scores(Path(inputs[0].name), study).inputs
     inputs.append(folds)
-    words = ["mil", "evaluate", *study.options(), "--scores", str(folder)]
-    words += ["--bags", str(study.folder("features")), "--folds", folds.name]
-    words += [*study.slides_option(), "--out", AGAIN]
+    words = _command(study, rows, folder, folds.name)
+    facts["made by"] = f"mil {words[1]}"
     return Answer(title(path, kind), facts, inputs, words, f"{AGAIN}/{path.name}")
+
+
+def _command(study: Study, rows: Sequence[Prediction], scores: Path, folds: str) -> list[str]:
+    """Command that evaluates the scores again: as a head's, or as those of the baseline."""
+    bags = str(study.folder("features"))
+    config = run_config(study)
+    # A baseline has no metrics of where its attention goes.
+    if config.get("baseline") != study.head or study.head in names_in(config.get("head")):
+        words = ["mil", "evaluate", *study.options(), "--scores", str(scores)]
+        words += ["--bags", bags, "--folds", folds]
+        return [*words, *study.slides_option(), "--out", AGAIN]
+    count = Path(folds).stem.removeprefix("folds")
+    heads = study.folder("train") / f"seed{{seed}}_fold{{fold}}of{count}"
+    words = ["mil", "baseline", *study.options(), "--recipe", study.head]
+    for name, values in {
+        "seed": {row.seed for row in rows},
+        "fold": {row.fold for row in rows},
+    }.items():
+        words += [word for value in sorted(values) for word in (f"--{name}", str(value))]
+    words += ["--heads", str(heads), "--scores", str(scores)]
+    return [*words, "--bags", bags, "--folds", folds, "--out", AGAIN]
 
 
 def _described(row: Prediction) -> str:

@@ -7,6 +7,7 @@ from hashlib import sha256
 from pathlib import Path
 from typing import Any
 
+from mil.io.fewshot import TABLE
 from mil.io.provenance import file_digest
 from mil.io.tables import Slide, read_folds
 from mil.why.answer import Answer, Input, title
@@ -38,7 +39,7 @@ def of_folds(path: Path, study: Study | None) -> Answer:
     kind = "division of the patients"
     if study is None:
         return Answer(title(path, kind), facts, [], notes=[NO_STUDY])
-    config = _config(study)
+    config = run_config(study)
     split = config.get("split")
     settings = split if isinstance(split, dict) else {}
     facts["settings"] = ", ".join(f"{name} {value}" for name, value in settings.items())
@@ -76,7 +77,7 @@ def of_report(path: Path, dataset: str = "", slides: Path | None = None) -> Answ
     """
     root = path.parent
     study = Study(root, "", "", "", dataset or root.absolute().name, slides)
-    config = _config(study)
+    config = run_config(study)
     places = list(_places(study, config))
     facts = {
         "made by": "mil report",
@@ -102,6 +103,9 @@ def of_report(path: Path, dataset: str = "", slides: Path | None = None) -> Answ
         inputs.append(Input("metrics", str(metrics), "", file_digest(metrics, None)))
     comparison = study.root / "compare" / "comparison.json"
     inputs.append(Input("comparison", str(comparison), "", file_digest(comparison, None)))
+    for curves in _fewshot(study, encoders, config):
+        words += ["--fewshot", str(curves)]
+        inputs.append(Input("few-shot curves", str(curves), "", file_digest(curves, None)))
     words += ["--config", str(study.root / RUN_CONFIG), "--comparison", str(comparison)]
     heatmap = config.get("heatmap")
     drawn = heatmap.get("slides", "all") if isinstance(heatmap, dict) else "all"
@@ -116,7 +120,15 @@ def of_report(path: Path, dataset: str = "", slides: Path | None = None) -> Answ
     )
 
 
-def _config(study: Study) -> dict[str, Any]:
+def _fewshot(study: Study, encoders: Sequence[Study], config: dict[str, Any]) -> list[Path]:
+    """Tables of few-shot curves that a run with slide encoders has, one for each encoder."""
+    if not config.get("slide_encoder"):
+        return []
+    folders = [study.root / "fewshot" / place.tiling / place.encoder for place in encoders]
+    return [folder / TABLE for folder in folders if (folder / TABLE).is_file()]
+
+
+def run_config(study: Study) -> dict[str, Any]:
     """Settings of the last run; empty where its record is not here, or is damaged."""
     try:
         config = json.loads((study.root / RUN_CONFIG).read_text(encoding="utf-8"))
@@ -137,16 +149,17 @@ def _places(study: Study, config: dict[str, Any]) -> Iterator[Study]:
     # Of precomputed bags, the encoder is that of the bags, whatever the settings name.
     encoders = sorted({folder.name for folder in folders})
     if not config.get("bags"):
-        encoders = [name for name in _names(config.get("encoder")) if name in encoders]
+        encoders = [name for name in names_in(config.get("encoder")) if name in encoders]
     for encoder in encoders:
         # Tiles of another size, of an earlier run, may lie beside them.
         same = [folder for folder in folders if folder.name == encoder]
         newest = max(same, key=lambda folder: folder.stat().st_mtime)
-        for head in _names(config.get("head")):
+        for head in names_in(config.get("head")):
             yield replace(study, tiling=newest.parent.name, encoder=encoder, head=_plain(head))
 
 
-def _names(value: object) -> Sequence[str]:
+def names_in(value: object) -> Sequence[str]:
+    """Names of a setting that is a list; none of anything else."""
     return [str(name) for name in value] if isinstance(value, list) else []
 
 

@@ -8,6 +8,7 @@ import h5py
 from mil.errors import DatasetError, FormatError
 from mil.io.probe import check_opens
 from mil.io.results import METRICS, PREDICTIONS
+from mil.io.vectors import FORMAT as VECTORS
 from mil.trained.record import RECORD
 from mil.why.answer import Answer
 from mil.why.heads import of_head, of_scores
@@ -16,13 +17,14 @@ from mil.why.predictions import of_predictions
 from mil.why.results import of_folds, of_report
 from mil.why.slides import FORMATS
 from mil.why.study import Study, study_of
+from mil.why.vectors import of_vectors
 
 FOLDS = re.compile(r"folds[0-9]*\.csv")
 EVALUATED = (PREDICTIONS, METRICS, "predictions_patients.csv")
 REPORT = "report.html"
 KINDS = (
-    "a tiles file, a bag, folds1.csv, a head's folder, a score file, predictions.csv, "
-    "metrics.json, a heatmap or report.html"
+    "a tiles file, a bag, folds1.csv, a head's folder, a score file, a vectors file, "
+    "predictions.csv, metrics.json, a heatmap or report.html"
 )
 
 
@@ -72,7 +74,7 @@ def _of_h5(path: Path, study: Study | None) -> Answer:
             name = str(file.attrs.get("format", ""))
     except (OSError, RuntimeError, KeyError, ValueError, TypeError):
         raise FormatError(f"{path}: is no HDF5 file, or is damaged; give {KINDS}") from None
-    answers = {**FORMATS, "mil.score": of_scores}
+    answers = {**FORMATS, "mil.score": of_scores, VECTORS: of_vectors}
     if name not in answers:
         raise FormatError(f"{path}: is no file of mil; give {KINDS}")
     return answers[name](path, study)

@@ -12,7 +12,17 @@ from mil.io.tables.parts import part_of
 from mil.io.tables.paths import locate
 
 # Folders of a path after the stage: tiling, encoder, head.
-DEPTH = {"tile": 1, "features": 2, "split": 2, "train": 3, "score": 3, "evaluate": 3, "heatmap": 3}
+DEPTH = {
+    "tile": 1,
+    "features": 2,
+    "split": 2,
+    "train": 3,
+    "score": 3,
+    # Of a slide encoder in place of a head.
+    "embed": 3,
+    "evaluate": 3,
+    "heatmap": 3,
+}
 # Folder that commands write to.
 AGAIN = "again"
 MOST_PARTS = 1 << 22
@@ -26,7 +36,7 @@ class Study:
         root: Folder of the dataset's results.
         tiling: Name of the tiling.
         encoder: Name of the encoder; empty for tiles.
-        head: Name of the recipe; empty before training.
+        head: Name of the recipe, or of the slide encoder; empty before training.
         dataset: Name of the dataset, or path of its yaml.
         slides: Folder of the slides; None: that of the dataset.
     """

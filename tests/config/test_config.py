@@ -49,6 +49,19 @@ def test_one_or_many_heads(value):
     assert load_config({"head": value}).head == ["abmil", "acmil"]
 
 
+@pytest.mark.parametrize("value", ["none", False, "", None])
+def test_a_study_can_do_without_its_baseline(value):
+    config = Config(baseline=value, head=["abmil"])
+    assert (config.baseline, config.compared) == (None, ["abmil"])
+
+
+def test_the_baseline_is_compared_once():
+    assert Config(head=["abmil"]).compared == ["abmil", "linear_probe"]
+    assert Config(head=["linear_probe", "abmil"]).compared == ["linear_probe", "abmil"]
+    with one_line(ConfigError, match="config: baseline: mean has head mean, which is trained"):
+        load_config({"baseline": "mean"})
+
+
 def test_settings_cannot_be_changed_inside():
     with pytest.raises(ValueError, match="frozen"):
         Config().seeds = 3

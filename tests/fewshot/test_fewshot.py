@@ -10,6 +10,7 @@ from sklearn.metrics import roc_auc_score
 from mil.errors import DatasetError, FormatError
 from mil.fewshot.curves import FoldVectors, _draw, _slides_of_patients, curve
 from mil.fewshot.stage import run
+from mil.io.fewshot import Curve, Point, read_curves, write_curves
 from mil.io.tables import read_csv, write_csv
 from mil.io.vectors import SlideVectors, VectorHead, VectorsHeader, write_vectors
 from tests.messages import one_line
@@ -82,7 +83,7 @@ def study(tmp_path):
     return tmp_path
 
 
-def curves_of(study, *folders):
+def curves_of(study, *folders, **settings):
     return run(
         str(study / "toy.yaml"),
         [study / folder for folder in folders],
@@ -90,6 +91,7 @@ def curves_of(study, *folders):
         study / "out",
         draws=2,
         seed=0,
+        **settings,
     )
 
 
@@ -107,12 +109,53 @@ def test_a_table_and_a_figure_are_written(study):
     assert (study / "out" / "fewshot.svg").read_text().count("tiny</text>") == 2
 
 
-def test_a_fold_without_a_class_is_one_line(study):
-    folds = study / "folds.csv"
-    lines = folds.read_text().splitlines()
-    folds.write_text("\n".join(line for line in lines if "normal,test" not in line) + "\n")
+def without_normal_tests(study, fold):
+    """Rows of a fold whose test slides are of one class."""
+    rows = read_csv(study / "folds.csv")
+    kept = [row for row in rows if (row["split"], row["label"]) != ("test", "normal")]
+    return [{**row, "fold": fold} for row in kept]
+
+
+def test_a_fold_without_a_class_is_left_out(study):
+    alone = curves_of(study, "mean")
+    rows = read_csv(study / "folds.csv")
+    write_csv(study / "folds.csv", [*rows, *without_normal_tests(study, 1)])
+    assert curves_of(study, "mean") == [
+        "fold 1 has test slides of 1 of 2 classes and is left out",
+        *alone,
+    ]
+
+
+def test_folds_that_all_lack_a_class_are_one_line_or_no_curve(study):
+    write_csv(study / "folds.csv", without_normal_tests(study, 0))
     with one_line(DatasetError, match="fold 0 has test slides of 1 of 2 classes"):
         curves_of(study, "mean")
+    curves_of(study, "mean", allow_empty=True)
+    assert read_curves(study / "out" / "fewshot.csv") == {}
+    assert "<svg" in (study / "out" / "fewshot.svg").read_text()
+
+
+def test_a_table_that_is_read_is_that_which_was_written(tmp_path):
+    points = [Point(1, 0.5, 0.125, 50), Point(2, 0.75, 0.0625, 50)]
+    curves = {"mean · tiny": Curve(points, False), "abmil · tiny": Curve(points[:1], True)}
+    write_curves(tmp_path / "fewshot.csv", curves)
+    assert read_curves(tmp_path / "fewshot.csv") == curves
+
+
+@pytest.mark.parametrize(
+    "row",
+    [
+        "mean,x,0.5,0.1,3,",
+        "mean,1,nan,0.1,3,",
+        "mean,0,0.5,0.1,3,",
+        "mean,1,0.5",
+        "mean,1e9,1,1,1,",
+    ],
+)
+def test_a_table_of_anybody_is_one_line(tmp_path, row):
+    (tmp_path / "fewshot.csv").write_text(f"vectors,shots,mean,sd,draws,learned\n{row}\n")
+    with one_line(FormatError, match=r"fewshot\.csv: not a table of `mil fewshot`"):
+        read_curves(tmp_path / "fewshot.csv")
 
 
 def test_what_cannot_be_compared_is_one_line(study):
@@ -125,4 +168,7 @@ def test_what_cannot_be_compared_is_one_line(study):
     table = (study / "toy.csv").read_text()
     (study / "toy.csv").write_text(table.replace("tumour", "1").replace("normal", "2"))
     with one_line(DatasetError, match="need classes, which the task regression does not have"):
+        curves_of(study, "mean")
+    (study / "toy.yaml").write_text("task: survival_cox\n")
+    with one_line(DatasetError, match="need classes, which the task survival_cox does not have"):
         curves_of(study, "mean")

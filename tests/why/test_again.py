@@ -32,6 +32,7 @@ PLACES = {
     "split": ROOT / "split" / TILING / "tiny" / "folds1.csv",
     "head": ROOT / "train" / TILING / "tiny" / "quick" / "seed1_fold0of1",
     "score": ROOT / "score" / TILING / "tiny" / "quick",
+    "vectors": ROOT / "embed" / TILING / "tiny" / "quick",
     "evaluate": ROOT / "evaluate" / TILING / "tiny" / "quick",
     "heatmap": ROOT / "heatmap" / TILING / "tiny" / "quick",
 }
@@ -77,6 +78,8 @@ def make_study():
     training = ("--head", "configs/heads/quick.yaml", "--out", PLACES["head"])
     called("train", "--dataset", "toy", *bags, *folds, *training)
     called("score", "--head-dir", PLACES["head"], "--dataset", "toy", *bags, *scores)
+    embedding = ("--slide-encoder", "quick", "--head-dir", PLACES["head"])
+    called("embed", *embedding, "--dataset", "toy", *bags, "--vectors", PLACES["vectors"])
     called("evaluate", *of_dataset, *scores, *bags, *folds, "--out", PLACES["evaluate"])
     drawn = ("--tiles", PLACES["tile"], "--scale", "relative", "--out-dir", PLACES["heatmap"])
     called("heatmap", *of_dataset, *scores, *bags, *folds, *drawn)
@@ -100,6 +103,7 @@ RESULTS = {
     "tiles": (PLACES["tile"] / "a.h5",),
     "bag": (PLACES["features"] / "b.h5",),
     "scores": (PLACES["score"] / "c.h5",),
+    "vectors": (PLACES["vectors"] / "d.h5",),
     "heatmap": (PLACES["heatmap"] / "e.png",),
     "layer": (PLACES["heatmap"] / "e.geojson",),
     "prediction": (PLACES["evaluate"] / "predictions.csv", "--slide", "f"),

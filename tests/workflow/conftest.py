@@ -69,7 +69,10 @@ elif stage == "train":
             folder = first["--out"].replace("{seed}", seed).replace("{fold}", fold)
             for name in ("head.safetensors", "last.safetensors", "recipe.json", "history.json"):
                 touch(f"{folder}/{name}", keep=True)
-elif stage == "evaluate":
+elif stage == "fewshot":
+    for suffix in ("csv", "svg"):
+        touch(f"{first['--out']}/fewshot.{suffix}")
+elif stage in ("evaluate", "baseline"):
     for name in ("predictions.csv", "predictions_patients.csv", "metrics.json"):
         touch(f"{first['--out']}/{name}")
 elif stage == "compare":
@@ -97,6 +100,9 @@ class Study:
         command = [*SNAKEMAKE, *arguments]
         if "--config" in arguments and not any("slides_per_job" in word for word in arguments):
             command.append(ONE_SLIDE_PER_JOB)
+        # Most tests are of other jobs.
+        if "--config" in arguments and not any("baseline" in word for word in arguments):
+            command.append("baseline=none")
         environment = {**os.environ, "PATH": self.path, "COLUMNS": "200"}
         return subprocess.run(
             command,

@@ -60,15 +60,26 @@ def refused(study, *config: str) -> str:
 @pytest.mark.slow
 def test_vectors_are_made_where_slide_encoders_are_named(study):
     config = ("head=abmil", BAGS, "slide_encoder=[mean,abmil]")
-    assert study.planned(*config) == {**READY, "embed": 6}
+    assert study.planned(*config) == {**READY, "embed": 6, "fewshot": 1}
     done = study.snakemake("--config", "dataset=toy", *config)
     assert done.returncode == 0, done.stdout + done.stderr
     folder = next((study.folder / "results/toy/embed").glob("*/stranger.v2"))
     files = sorted(path.relative_to(folder).as_posix() for path in folder.glob("*/*.h5"))
     assert files == [f"{name}/{slide}.h5" for name in ("abmil", "mean") for slide in "abc"]
     (folder / "mean/b.h5").unlink()
-    assert study.planned(*config) == {"embed": 1}
-    assert "neither one of mean, mean_std, chief, madeleine nor a recipe" in refused(
+    assert study.planned(*config) == {"embed": 1, "fewshot": 1, "report": 1}
+    done = study.snakemake("-n", "-p", "-F", "--config", "dataset=toy", *config)
+    commands = re.sub(r"\s+", " ", done.stdout + done.stderr)
+    curves = re.search(r"mil fewshot .*? --allow-empty", commands)[0]
+    assert re.findall(r"--vectors \S+/(\w+)", curves) == ["mean", "abmil"]
+    assert re.search(r"mil report .*? --fewshot \S+/stranger.v2/fewshot.csv ", commands)
+    # Without classes there are no slides of each class.
+    (study.folder / "configs/datasets/toy.yaml").write_text("task: survival_cox\n")
+    table = study.folder / "configs/datasets/toy.csv"
+    labels = table.read_text().replace("normal", "3+").replace("tumour", "2")
+    table.write_text(labels)
+    assert "fewshot" not in study.planned(*config)
+    assert "neither one of mean, mean_std, chief" in refused(
         study, BAGS, "slide_encoder=acmil"
     )
 

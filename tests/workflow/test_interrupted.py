@@ -8,7 +8,7 @@ import pytest
 
 from tests.workflow.conftest import ONE_SLIDE_PER_JOB, SNAKEMAKE
 
-ARGUMENTS = ("--config", "dataset=toy", "head=abmil")
+ARGUMENTS = ("--config", "dataset=toy", "head=abmil", "baseline=none")
 # Writes what it should, says so, and then does not end: the files are whole, and Snakemake
 # cannot know it.
 STUCK = """#!/bin/bash

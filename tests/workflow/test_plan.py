@@ -49,6 +49,25 @@ def test_a_finished_study_with_another_head(finished):
 
 
 @pytest.mark.slow
+def test_a_baseline_beside_the_heads_computes_nothing_else_again(finished):
+    """One job for fit, scores and metrics, and what gathers: no heatmap, no model card."""
+    config = ("head=abmil", "baseline=linear_probe")
+    plan, output = finished.planned_and_shown(*config)
+    assert plan == {"baseline": 1, "compare": 1, "report": 1}
+    command = re.search(r"mil baseline .*", re.sub(r"\s+", " ", output))[0]
+    place = RESULTS.format("train") + "/linear_probe/seed{seed}_fold{fold}of1"
+    assert f"--seed 1 --fold 0 --heads '{place}' --scores" in command
+    assert "--baseline linear_probe" in output
+    assert finished.snakemake("--config", "dataset=toy", *config).returncode == 0
+    assert finished.planned(*config) == {}
+    assert finished.planned(*config, "seeds=2")["baseline"] == 1
+    # As one of the heads it is trained, scored and drawn as they are.
+    both = finished.planned("head=[abmil,linear_probe]", "baseline=linear_probe")
+    assert "baseline" not in both
+    assert (both["train"], both["heatmap"]) == (1, 3)
+
+
+@pytest.mark.slow
 def test_a_finished_study_with_other_settings(finished):
     more_seeds = finished.planned("head=abmil", "seeds=2")
     assert (more_seeds["train"], more_seeds["card"]) == (1, 1)
@@ -244,6 +263,9 @@ def test_missing_slides_can_be_left_out(study):
     assert study.planned("allow_missing=true", "head=abmil") == ALL
 
 
+DEMO = {"tile": 2, "features": 4, "score": 3, "heatmap": 3}
+
+
 def test_the_dry_run_of_the_demo_needs_no_torch(tmp_path):
     """A `torch` that cannot be imported stands first on the path."""
     for name in ("torch", "timm"):
@@ -259,7 +281,7 @@ def test_the_dry_run_of_the_demo_needs_no_torch(tmp_path):
         timeout=120,
     )
     assert done.returncode == 0, done.stdout + done.stderr
-    for rule, jobs in {"tile": 2, "features": 4, "score": 3, "heatmap": 3}.items():
+    for rule, jobs in {**DEMO, "baseline": 1}.items():
         assert re.search(rf"^{rule} +{jobs}$", done.stdout + done.stderr, re.MULTILINE)
     done = subprocess.run(
         [sys.executable, "-c", "import mil, mil.cli"],

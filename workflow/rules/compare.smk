@@ -1,8 +1,8 @@
 # All heads and encoders of the run, on the same test slides -> one table of them, and paired tests.
 rule compare:
     input:
-        PLAN.for_each_head(METRICS),
-        PLAN.for_each_head(PREDICTIONS),
+        PLAN.for_each_compared(METRICS),
+        PLAN.for_each_compared(PREDICTIONS),
     output:
         COMPARISON,
         COMPARISON_CSV,
@@ -14,9 +14,10 @@ rule compare:
         mem_mb=grow(2000),
         runtime=grow(10 * MINUTE),
     params:
-        evaluated=PLAN.for_each_head(f"--evaluated {EVALUATE_DIR}"),
+        evaluated=PLAN.for_each_compared(f"--evaluated {EVALUATE_DIR}"),
+        baseline=f"--baseline {CONFIG.baseline}" if CONFIG.baseline else "",
         out=get_out_dir,
         allow_missing="--allow-missing" if CONFIG.allow_missing else "",
         version=STAGE_VERSION["compare"],
     shell:
-        "mil compare {params.evaluated} {params.allow_missing} --out {params.out:q} > {log:q} 2>&1"
+        "mil compare {params.evaluated} {params.baseline} {params.allow_missing} --out {params.out:q} > {log:q} 2>&1"

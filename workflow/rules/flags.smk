@@ -99,6 +99,33 @@ def run_flags(wildcards, output):
     return " ".join([*seeds, *folds, out, *flags.device_flags(CONFIG)])
 
 
+def baseline_flags(wildcards):
+    """Seeds and folds of the baseline, and the folders of its heads and scores."""
+    paths = dict(wildcards.items(), head=CONFIG.baseline)
+    folder = (
+        Path(TRAINED_DIR.format(**paths)) / f"seed{{seed}}_fold{{fold}}of{CONFIG.folds}"
+    )
+    seeds = [f"--seed {seed}" for seed in range(1, CONFIG.seeds + 1)]
+    folds = [f"--fold {fold}" for fold in range(CONFIG.folds)]
+    scores = SCORES_OF_ALL.format(**paths)
+    places = f"--heads {flags.quoted(folder)} --scores {flags.quoted(scores)}"
+    return " ".join([*seeds, *folds, places])
+
+
+def vectors_flags(wildcards):
+    """Folders of the vectors by all slide encoders of one encoder."""
+    folders = [
+        VECTORS_DIR.format(slide_encoder=name, **dict(wildcards.items()))
+        for name in CONFIG.slide_encoder
+    ]
+    return " ".join(f"--vectors {flags.quoted(folder)}" for folder in folders)
+
+
+def fewshot_flags(wildcards, input):
+    """Tables of few-shot curves, each after its flag."""
+    return " ".join(f"--fewshot {flags.quoted(file)}" for file in input.fewshot)
+
+
 def head_flags(wildcards, input):
     """Folders of the heads, each after its `--head-dir`."""
     return " ".join(

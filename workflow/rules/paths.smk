@@ -33,6 +33,9 @@ SCORED_PART = "results/{dataset}/score/{tiling}/{encoder}/{head}/parts/{part}.cs
 VECTORS_PART = (
     "results/{dataset}/embed/{tiling}/{encoder}/{slide_encoder}/parts/{part}.csv"
 )
+VECTORS_DIR = "results/{dataset}/embed/{tiling}/{encoder}/{slide_encoder}"
+FEWSHOT = "results/{dataset}/fewshot/{tiling}/{encoder}/fewshot.csv"
+FEWSHOT_FIGURE = "results/{dataset}/fewshot/{tiling}/{encoder}/fewshot.svg"
 SCORES_OF_PATIENTS = "results/{dataset}/score/{tiling}/{encoder}/{head}/patients"
 SCORES_OF_ALL = SCORES_OF_PATIENTS if CONFIG.fusion == "early" else SCORES_DIR
 TRAINED_DIR = "results/{dataset}/train/{tiling}/{encoder}/{head}"
@@ -218,6 +221,23 @@ def get_vectors(wildcards):
     """Tables of the vectors of the run; none unless they are asked for."""
     patterns = PLAN.for_each_slide_encoder(VECTORS_PART)
     return [path for pattern in patterns for path in expand_parts(pattern, "score")]
+
+
+def get_vectors_of_encoder(wildcards):
+    """Tables of the vectors by all slide encoders of one encoder."""
+    return [
+        path
+        for name in CONFIG.slide_encoder
+        for path in expand_parts(
+            VECTORS_PART, "score", slide_encoder=name, **dict(wildcards.items())
+        )
+    ]
+
+
+def get_fewshot(wildcards):
+    """Tables of few-shot curves; none without slide encoders or classes."""
+    asked = CONFIG.slide_encoder and DATASET.task == "classification"
+    return PLAN.for_each_encoder(FEWSHOT) if asked else []
 
 
 def get_model_cards(wildcards):

@@ -6,6 +6,7 @@ rule report:
         heatmaps=get_heatmaps,
         scores=get_all_scores,
         folds=PLAN.for_each_encoder(FOLDS_OF_RUN),
+        fewshot=get_fewshot,
     output:
         report=REPORT,
         config=RUN_CONFIG,
@@ -21,12 +22,13 @@ rule report:
         scores=PLAN.for_each_head(f"--scores {SCORES_OF_ALL}"),
         trained=PLAN.for_each_head(f"--trained {TRAINED_DIR}"),
         folds=PLAN.for_each_encoder(f"--folds {FOLDS_OF_RUN}"),
+        fewshot=fewshot_flags,
         config=get_config,
         dataset=record_dataset,
         drawn=CONFIG.heatmap.slides,
         version=STAGE_VERSION["report"],
     shell:
         "mil report --dataset {wildcards.dataset} {params.states} {params.folds}"
-        " {params.evaluated} {params.heatmaps} {params.scores} {params.trained} --config {output.config:q}"
+        " {params.evaluated} {params.heatmaps} {params.scores} {params.trained} {params.fewshot} --config {output.config:q}"
         " --settings {params.config:q}"
         " --comparison {input.comparison:q} --drawn {params.drawn} --out {output.report:q} > {log:q} 2>&1"
