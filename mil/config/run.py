@@ -7,7 +7,7 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 from mil.config.base import Name, Section, as_text, checked
 from mil.config.datasets import dataset_path, subsets_of
 from mil.config.encoders import DEFAULT_ENCODER, load_encoders
-from mil.config.joined import ENCODERS, name_of_tiled, tiled_encoders
+from mil.config.joined import ENCODERS, is_joined, name_of_tiled, tiled_encoders
 from mil.config.recipes import load_recipe
 from mil.config.slide_encoders import check_slide_encoders
 from mil.errors import ConfigError, unknown_name
@@ -389,6 +389,7 @@ def load_config(raw: dict[str, Any]) -> Config:
     config = config.model_copy(update={"dataset": _name_of_subset(config)})
     config = config.model_copy(update={"encoder": _names_of_entries(config)})
     check_slide_encoders(config.slide_encoder, config.head)
+    _check_finer_maps(config)
     check_trainings(config)
     return config
 
@@ -407,6 +408,16 @@ def _names_of_entries(config: Config) -> list[str]:
             names.append(name)
     # Two names may stand for one entry.
     return list(dict.fromkeys(names))
+
+
+def _check_finer_maps(config: Config) -> None:
+    """Refuse finer maps of joined encoders, before hours of training."""
+    joined = next((name for name in config.encoder if is_joined(name)), None)
+    if joined and config.heatmap.cells_per_tile > 1:
+        raise ConfigError(
+            f"config: heatmap.stride: finer maps are of one encoder, not of joined ones "
+            f"({joined}); set it to 1, or take the joined encoder out of `encoder`"
+        )
 
 
 def _name_of_subset(config: Config) -> str:

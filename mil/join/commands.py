@@ -34,7 +34,7 @@ def bags_join(
     from mil.io.part_jobs import finish, run_jobs
     from mil.io.probe import probe
     from mil.io.tables.parts import parse_part
-    from mil.join.stage import join_slide, jobs_of_part
+    from mil.join.stage import jobs_of_part, join_slide
 
     jobs = jobs_of_part(folders, out, dataset, parse_part(part))
     probe([path for job in jobs for path in job.bags])

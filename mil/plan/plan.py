@@ -447,4 +447,3 @@ def _from_bags(plan: Plan, table: Sequence[tables.Slide], folder: Path) -> Plan:
         annotations=annotations,
         files={slide: file for slide, file in files.items() if file.exists()},
     )
-

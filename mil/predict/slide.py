@@ -110,15 +110,15 @@ def predict(
             slide,
             name,
             tiles_path,
-            tile_px=ensemble.tile_px,
-            target_mpp=ensemble.target_mpp,
+            tile_px=ensemble.encoder.tile_px,
+            target_mpp=ensemble.encoder.mpp,
             mpp=settings.mpp,
             config=settings.tile,
             scene=settings.scene,
             say=settings.say,
         )
         if geometry.state != "ok":
-            return _failed(geometry.state, geometry.reason, tiles_path, ensemble, settings)
+            return failed_slide(geometry.state, geometry.reason, tiles_path, ensemble, settings)
         try:
             tiles = read_tiles(tiles_path)
             return _predict(slide, tiles, tiles_path, ensemble, runner, settings)
@@ -127,7 +127,7 @@ def predict(
         except (SlideError, ReadingError) as error:
             state = getattr(error, "state", "unreadable")
             reason = error.reason if isinstance(error, SlideError) else str(error)
-            return _failed(state, reason, tiles_path, ensemble, settings)
+            return failed_slide(state, reason, tiles_path, ensemble, settings)
 
 
 def _predict(
@@ -147,13 +147,13 @@ def _predict(
     if settings.bags_dir:
         write_bag(settings.bags_dir / f"{name}.h5", bag)
     if embedded.state != "ok":
-        return _failed(
+        return failed_slide(
             embedded.state, embedded.reason, tiles_path, ensemble, settings, bag_written=True
         )
     scores = _scores(bag, embedded, ensemble)
     if settings.heatmaps_dir:
         scores = _with_evidence(scores, bag, embedded, ensemble)
-        _draw(slide, bag, scores, tiles_path, ensemble, settings.heatmaps_dir, settings)
+        draw_slide(slide, bag, scores, tiles_path, ensemble, settings.heatmaps_dir, settings)
     return SlidePrediction(
         name,
         "ok",
@@ -253,11 +253,11 @@ def _bag(tiles: Tiles, embedded: _EmbeddedSlide, ensemble: Ensemble, runner: Bat
         embedded.valid,
         state=embedded.state,
         reason=embedded.reason,
-        encoder={**runner.encoder.identity, "encoder_settings": ensemble.entry.settings()},
+        encoder={**runner.encoder.identity, "encoder_settings": ensemble.encoder.entry.settings()},
     )
 
 
-def _draw(
+def draw_slide(
     slide: Path,
     bag: Bag,
     scores: Sequence[HeadScores],
@@ -266,6 +266,7 @@ def _draw(
     folder: Path,
     settings: PredictionSettings,
 ) -> None:
+    """Draw the heatmap of a slide and its tile sheet into a folder."""
     picture = folder / f"{bag.slide}.png"
     title = title_of(bag.slide, ensemble.records, scores)
     draw_bundle(
@@ -292,7 +293,7 @@ def _draw(
         )
 
 
-def _failed(
+def failed_slide(
     state: str,
     reason: str,
     tiles_path: Path,
@@ -312,7 +313,7 @@ def _failed(
             np.zeros(len(features), bool),
             state=state,
             reason=reason,
-            encoder={"encoder": encoder, "encoder_settings": ensemble.entry.settings()},
+            encoder={"encoder": encoder, "encoder_settings": ensemble.encoder.entry.settings()},
         )
         write_bag(settings.bags_dir / f"{name}.h5", bag)
     if settings.heatmaps_dir:

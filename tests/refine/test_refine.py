@@ -9,7 +9,7 @@ from mil.config import FeaturesConfig, HeatmapConfig, Recipe, checked
 from mil.errors import ConfigError, DatasetError
 from mil.heads import build_head
 from mil.io.tables import read_csv
-from mil.predict.ensemble import load_ensemble, runner_of
+from mil.predict.ensemble import load_ensemble, runners_of
 from mil.refine.grid import attended_tiles, cell_means, fine_tiles
 from mil.refine.picture import percentiles_in
 from mil.refine.scores import fine_scores
@@ -165,7 +165,7 @@ def test_a_slide_is_read_again_where_a_head_attends(place, make_head):
     bag = stage_by_stage(place)
     models = load_ensemble(folder)
     config = FeaturesConfig(batch_size=5, precision="fp32")
-    runner = runner_of(models, folder, config, "cpu")
+    [runner] = runners_of(models, folder, config, "cpu")
     out = place / "out/a.fine.png"
     line = run(
         place / "a.tif",

@@ -1,7 +1,7 @@
 """Bags of one slide joined: features of coarser tiles beside those of the finer tiles in them.
 
-DSMIL does so with tiles of two magnifications (Li, Li and Eliceiri, CVPR 2021, section
-3.4): a tile's features are followed by those of the coarser tile that it lies in.
+DSMIL does so with tiles of two magnifications (Li, Li and Eliceiri, CVPR 2021): a tile's
+features are joined by those of the coarser tile that it lies in.
 """
 
 import json
@@ -14,7 +14,7 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
-from mil.config.joined import ENCODERS, EncoderAt, is_joined, joined_name
+from mil.config.joined import BETWEEN, EncoderAt, is_joined, joined_name
 from mil.errors import FormatError
 from mil.io.bags.file import Bag, BagHeader
 from mil.io.bags.folder import LONGEST_NAME
@@ -41,6 +41,8 @@ MOST_TIES = 4
 # Lengths that differ by a smaller share are equal.
 SAME = 1e-6
 NOWHERE = -1
+# Characters of a checksum that messages show.
+SHOWN_CHARACTERS = 12
 
 
 class JoinedBag(NamedTuple):
@@ -86,18 +88,37 @@ def join_bags(bags: Sequence[Bag], paths: Sequence[Path]) -> JoinedBag:
         _check_placed(bag, path, first, paths[0])
     rows = [_rows_around(first, bag) for bag in bags[1:]]
     features = np.concatenate(
-        [first.features, *(_taken(bag, of_bag) for bag, of_bag in zip(bags[1:], rows, strict=True))],
+        [
+            first.features,
+            *(_taken(bag, of_bag) for bag, of_bag in zip(bags[1:], rows, strict=True)),
+        ],
         axis=1,
     )
     # As in every bag: rows of tiles that could not be read are zeros.
     features[~first.valid] = 0
     without = tuple(int(((of_bag == NOWHERE) & first.valid).sum()) for of_bag in rows)
-    reasons = [first.reason, *(f"{_encoder_of(bag)}: {bag.reason}" for bag in bags[1:] if bag.reason)]
+    reasons = [
+        first.reason,
+        *(f"{_encoder_of(bag)}: {bag.reason}" for bag in bags[1:] if bag.reason),
+    ]
     reason = "; ".join(filter(None, reasons))
     header = _header(bags, paths, state="ok", reason=reason, without=without)
     return JoinedBag(
         Bag(**header, features=features, coords=first.coords, valid=first.valid), without
     )
+
+
+def joined_weights(checksums: Sequence[str]) -> str:
+    """Checksums of the weights of joined encoders, one after another.
+
+    Empty where one is not known: those of some would not tell two sets apart.
+    """
+    return BETWEEN.join(checksums) if all(checksums) else ""
+
+
+def shown_weights(checksum: str) -> str:
+    """The first characters of a checksum, or of each of joined encoders."""
+    return BETWEEN.join(one[:SHOWN_CHARACTERS] for one in checksum.split(BETWEEN))
 
 
 def joined_parts(header: BagHeader) -> list[dict[str, Any]]:
@@ -153,11 +174,15 @@ def tiles_around(
 
 def _rows_around(first: Bag, coarse: Bag) -> Int[np.ndarray, " tiles"]:
     """Row of the valid tile of a coarser bag that each tile lies in, or -1."""
-    assert first.coords is not None and coarse.coords is not None
-    assert first.side_level0_px is not None and coarse.side_level0_px is not None
+    # `_check_placed` has refused bags without.
+    assert first.coords is not None
+    assert coarse.coords is not None
     valid = np.flatnonzero(coarse.valid)
     among_valid = tiles_around(
-        first.coords, first.side_level0_px, coarse.coords[valid], coarse.side_level0_px
+        first.coords,
+        first.side_level0_px or 0,
+        coarse.coords[valid],
+        coarse.side_level0_px or 0,
     )
     if not len(valid):
         return among_valid
@@ -219,7 +244,7 @@ def _header(
 ) -> dict[str, Any]:
     """Fields of the joined bag's header: tiles of the first, encoders of all."""
     first = bags[0]
-    encoder = joined_name(_encoder_of(bag) for bag in bags)
+    encoder = joined_name([_encoder_of(bag) for bag in bags])
     if len(encoder) > LONGEST_NAME:
         raise FormatError(
             f"{paths[0]}: the name of the joined encoders, {encoder[:LONGEST_NAME]}..., is longer "
@@ -237,8 +262,7 @@ def _header(
         "reason": reason,
         "encoder_revision": _together([bag.encoder_revision for bag in bags]),
         "encoder_settings": json.dumps({JOINED: parts}),
-        # Of some weights alone it would not tell two encoders apart.
-        "weights_sha256": "+".join(weights) if all(weights) else "",
+        "weights_sha256": joined_weights(weights),
         "transform": _together([bag.transform for bag in bags]),
         "precision": _together([bag.precision for bag in bags]),
         "source": _together([bag.source for bag in bags]),
@@ -252,8 +276,10 @@ def _facts(bag: Bag) -> dict[str, Any]:
 
 
 def _encoder_of(bag: Bag) -> EncoderAt:
-    """Encoder of a bag with its resolution, which the name of joined encoders has already."""
-    return EncoderAt(bag.encoder, None if is_joined(bag.encoder) else bag.target_mpp)
+    """Encoder of a bag with its tiles, which the name of joined encoders states already."""
+    if is_joined(bag.encoder):
+        return EncoderAt(bag.encoder)
+    return EncoderAt(bag.encoder, bag.target_mpp, bag.tile_px)
 
 
 def _together(values: Sequence[str]) -> str:
