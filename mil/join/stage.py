@@ -97,8 +97,8 @@ def join_slide(job: JoinJob, stale: Sequence[Output]) -> str:
     tiles, dim = joined.features.shape
     line = f"{job.slide}: {tiles} tiles of {dim} numbers"
     lacking = [
-        f"{number} lie in no tile of {folder}"
-        for number, folder in zip(without, job.bags[1:], strict=True)
+        f"{number} lie in no tile of {bag.encoder} at {bag.tiling}"
+        for number, bag in zip(without, bags[1:], strict=True)
         if number
     ]
-    return f"{line}, {', '.join(lacking)}" if lacking else line
+    return f"{line}; {', '.join(lacking)}" if lacking else line
