@@ -9,12 +9,11 @@ from mil.errors import DatasetError, FormatError
 from mil.io.bags import read_bag, write_bag
 from mil.io.bags.checks import check_slide
 from mil.io.bags.file import FORMAT
-from mil.io.bags.fingerprint import bag_digest
 from mil.io.bags.folder import slides_with_bags
-from mil.io.bags.join import join_bags
+from mil.io.bags.join import join_bags, joined_digest
 from mil.io.h5 import check_replaceable
 from mil.io.part_jobs import Output
-from mil.io.provenance import digest_of, made_from
+from mil.io.provenance import digest_of
 from mil.io.tables import read_dataset
 from mil.io.tables.parts import Part
 
@@ -44,7 +43,7 @@ class JoinJob:
                     f"{path}: no such file, though another of the folders has a bag of "
                     f"{self.slide}; make it, or take the slide's other bags out of their folders"
                 )
-        bags = [f"{made_from(path)} {bag_digest(path)}" for path in self.bags]
+        bags = [joined_digest(path) for path in self.bags]
         return [Output(self.out, digest_of("join", bags=bags))]
 
 

@@ -17,7 +17,9 @@ from jaxtyping import Float, Int
 from mil.config.joined import BETWEEN, EncoderAt, is_joined, joined_name
 from mil.errors import FormatError
 from mil.io.bags.file import Bag, BagHeader
+from mil.io.bags.fingerprint import bag_digest
 from mil.io.bags.folder import LONGEST_NAME
+from mil.io.provenance import made_from
 
 # Key of the joined bags in `BagHeader.encoder_settings`.
 JOINED = "joined"
@@ -106,6 +108,15 @@ def join_bags(bags: Sequence[Bag], paths: Sequence[Path]) -> JoinedBag:
     return JoinedBag(
         Bag(**header, features=features, coords=first.coords, valid=first.valid), without
     )
+
+
+def joined_digest(path: Path) -> str:
+    """Digest of a bag to join: of what it was made from, and of its numbers.
+
+    Raises:
+        FormatError: It is not a bag.
+    """
+    return f"{made_from(path)} {bag_digest(path)}"
 
 
 def joined_weights(checksums: Sequence[str]) -> str:
