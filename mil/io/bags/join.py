@@ -99,11 +99,8 @@ def join_bags(bags: Sequence[Bag], paths: Sequence[Path]) -> JoinedBag:
     # As in every bag: rows of tiles that could not be read are zeros.
     features[~first.valid] = 0
     without = tuple(int(((of_bag == NOWHERE) & first.valid).sum()) for of_bag in rows)
-    reasons = [
-        first.reason,
-        *(f"{_encoder_of(bag)}: {bag.reason}" for bag in bags[1:] if bag.reason),
-    ]
-    reason = "; ".join(filter(None, reasons))
+    further = [f"{bag.reason} ({_short_name(bag)})" for bag in bags[1:] if bag.reason]
+    reason = "; ".join(filter(None, [first.reason, *further]))
     header = _header(bags, paths, state="ok", reason=reason, without=without)
     return JoinedBag(
         Bag(**header, features=features, coords=first.coords, valid=first.valid), without
@@ -191,9 +188,9 @@ def _rows_around(first: Bag, coarse: Bag) -> Int[np.ndarray, " tiles"]:
     valid = np.flatnonzero(coarse.valid)
     among_valid = tiles_around(
         first.coords,
-        first.side_level0_px or 0,
+        first.side_level0_px or 0.0,
         coarse.coords[valid],
-        coarse.side_level0_px or 0,
+        coarse.side_level0_px or 0.0,
     )
     if not len(valid):
         return among_valid
@@ -234,7 +231,10 @@ def _check_placed(bag: Bag, path: Path, first: Bag, first_path: Path) -> None:
 def _empty(bags: Sequence[Bag], failed: Bag, paths: Sequence[Path]) -> Bag:
     """The bag of a slide that is not `ok` in one of the bags: no rows, but as wide."""
     without = (0,) * (len(bags) - 1)
-    reason = f"{_encoder_of(failed)}: {failed.reason}" if failed is not bags[0] else failed.reason
+    reason = failed.reason
+    if failed is not bags[0]:
+        # Behind it: advice goes by how a reason begins.
+        reason = f"{failed.reason} ({_short_name(failed)})"
     dim = sum(bag.features.shape[1] for bag in bags)
     dtype = np.result_type(*(bag.features for bag in bags))
     return Bag(
@@ -289,8 +289,13 @@ def _facts(bag: Bag) -> dict[str, Any]:
 def _encoder_of(bag: Bag) -> EncoderAt:
     """Encoder of a bag with its tiles, which the name of joined encoders states already."""
     if is_joined(bag.encoder):
-        return EncoderAt(bag.encoder)
+        return EncoderAt(bag.encoder, None, bag.tile_px)
     return EncoderAt(bag.encoder, bag.target_mpp, bag.tile_px)
+
+
+def _short_name(bag: Bag) -> str:
+    """Encoder of a bag with its resolution, for reasons."""
+    return str(_encoder_of(bag)._replace(tile_px=None))
 
 
 def _together(values: Sequence[str]) -> str:
