@@ -146,6 +146,26 @@ def joined_parts(header: BagHeader) -> list[dict[str, Any]]:
     return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
 
 
+def joined_sizes(header: BagHeader) -> list[tuple[int | None, float | None]]:
+    """Side of a tile, pixels, and resolution, µm per pixel, of each joined bag.
+
+    Args:
+        header: Header of a bag, which may come from anywhere; of a bag that is not joined
+            there are none.
+    """
+    sizes: list[tuple[int | None, float | None]] = []
+    for part in joined_parts(header):
+        side = part.get("tile_px")
+        mpp = part.get("target_mpp")
+        sizes.append(
+            (
+                side if isinstance(side, int) else None,
+                float(mpp) if isinstance(mpp, int | float) else None,
+            )
+        )
+    return sizes
+
+
 def tiles_around(
     corners: Int[np.ndarray, "tiles 2"],
     side_px: float,
