@@ -232,7 +232,8 @@ class Diagnosis:
     @property
     def bags_bytes(self) -> int:
         """Size of the bags of all encoders, bytes."""
-        return sum(finding.bags_bytes for finding in (*self.encoders, *self.joined))
+        of_encoders = sum(encoder.bags_bytes for encoder in self.encoders)
+        return of_encoders + sum(joined.bags_bytes for joined in self.joined)
 
     @property
     def seconds_to_read(self) -> float | None:

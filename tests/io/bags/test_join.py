@@ -78,12 +78,13 @@ def test_the_tile_of_a_grid_is_that_of_its_cell():
 
 
 def test_features_stand_beside_those_of_the_tile_around(tmp_path):
-    # The last coarse tile could not be read, and the last fine one lies in none.
+    # The last coarse tile could not be read. Two fine ones lie in none, and two could not be
+    # read, of which one lies in none.
     fine = fine_bag(
         tmp_path,
-        [[1, 2], [3, 4], [0, 0], [7, 8], [9, 10]],
-        [[0, 0], [SIDE, 0], [SIDE, SIDE], [WIDE, 0], [3 * WIDE, 0]],
-        valid=np.array([True, True, False, True, True]),
+        [[1, 2], [3, 4], [0, 0], [7, 8], [9, 10], [0, 0]],
+        [[0, 0], [SIDE, 0], [SIDE, SIDE], [WIDE, 0], [3 * WIDE, 0], [6 * WIDE, 0]],
+        valid=np.array([True, True, False, True, True, False]),
     )
     coarse = coarse_bag(
         tmp_path,
@@ -99,6 +100,7 @@ def test_features_stand_beside_those_of_the_tile_around(tmp_path):
         [0, 0, 0],
         [7, 8, 0],
         [9, 10, 0],
+        [0, 0, 0],
     ]
     assert bag.features.dtype == np.float16
     assert without == (2,)
