@@ -38,6 +38,11 @@ if not PLAN.precomputed_dir:
         include: "workflow/rules/features.smk"
         include: "workflow/rules/features_shared.smk"
 
+    # Encoders that are joined: only where there are some.
+    if PLAN.joined:
+
+        include: "workflow/rules/join.smk"
+
 
 include: "workflow/rules/bags.smk"
 include: "workflow/rules/split.smk"

@@ -28,6 +28,7 @@ from mil.heatmap.commands import heatmap
 from mil.interop.commands import bags_app
 from mil.interop.head_commands import export_head, import_head
 from mil.io.disk import one_line
+from mil.join.commands import bags_join
 from mil.plan.commands import plan
 from mil.predict.commands import predict
 from mil.refine.commands import refine
@@ -67,6 +68,7 @@ app.add_typer(dataset_app, name="dataset")
 app.add_typer(demo_app, name="demo")
 app.add_typer(bench_app, name="bench")
 app.add_typer(bags_app, name="bags")
+bags_app.command("join")(bags_join)
 app.add_typer(encoders_app, name="encoders")
 app.add_typer(heads_app, name="heads")
 app.add_typer(tiles_app, name="tiles")

@@ -8,6 +8,7 @@ STAGE_VERSION = {
     "fetch": 1,
     "tile": 3,
     "features": 4,
+    "join": 1,
     "split": 2,
     "train": 5,
     "score": 3,

@@ -7,8 +7,8 @@ from pydantic import AfterValidator, BeforeValidator, Field, field_validator, mo
 from mil.config.base import Name, Section, as_text, checked
 from mil.config.baseline import check_baseline
 from mil.config.datasets import dataset_path, subsets_of
-from mil.config.encoder_names import by_alias, unknown_encoder
 from mil.config.encoders import DEFAULT_ENCODER, load_encoders
+from mil.config.joined import ENCODERS, is_joined, name_of_tiled, tiled_encoders
 from mil.config.recipes import load_recipe
 from mil.config.slide_encoders import check_slide_encoders
 from mil.errors import ConfigError, unknown_name
@@ -37,6 +37,13 @@ def _none(value: Any) -> Any:
 Fusion = Literal["late", "early"]
 Names = Annotated[
     list[Name],
+    BeforeValidator(_as_list),
+    Field(min_length=1, max_length=1000),
+    AfterValidator(_no_name_twice),
+]
+EncoderName = Annotated[str, Field(pattern=ENCODERS), BeforeValidator(as_text)]
+EncoderNames = Annotated[
+    list[EncoderName],
     BeforeValidator(_as_list),
     Field(min_length=1, max_length=1000),
     AfterValidator(_no_name_twice),
@@ -299,8 +306,11 @@ class Config(Section):
         description="Part of the dataset that is a dataset of its own, such as mini: "
         "DATASET_SUBSET in configs/datasets.",
     )
-    encoder: Names = Field(
-        [DEFAULT_ENCODER], description="Name of an encoder in configs/encoders.yaml, or several."
+    encoder: EncoderNames = Field(
+        [DEFAULT_ENCODER],
+        description="Name of an encoder in configs/encoders.yaml, or several; joined by + with "
+        "their resolutions, such as uni@0.5+uni@1, they are one encoder whose features lie side by "
+        "side.",
     )
     head: Names = Field(["abmil"], description="Name of a recipe in configs/heads, or several.")
     baseline: Annotated[Name | None, BeforeValidator(_none)] = Field(
@@ -401,19 +411,39 @@ def load_config(raw: dict[str, Any]) -> Config:
     """
     config = checked(Config, raw, "config")
     config = config.model_copy(update={"dataset": _name_of_subset(config)})
-    encoders = load_encoders()
-    names = {name: by_alias(name, encoders) for name in config.encoder}
-    for name, entry in names.items():
-        if entry is None and config.bags is None:
-            raise ConfigError(f"config: encoder: {unknown_encoder(name, encoders)}")
-    # Once each: two names may stand for one entry.
-    entries = list(dict.fromkeys(entry or name for name, entry in names.items()))
-    config = config.model_copy(update={"encoder": entries})
+    config = config.model_copy(update={"encoder": _names_of_entries(config)})
     check_slide_encoders(config.slide_encoder, config.head)
+    _check_finer_maps(config)
     check_trainings(config)
     if config.baseline is not None:
         check_baseline(config.baseline)
     return config
+
+
+def _names_of_entries(config: Config) -> list[str]:
+    """Names of the entries that the encoders stand for, each once."""
+    encoders = load_encoders()
+    names = []
+    for name in config.encoder:
+        try:
+            names.append(name_of_tiled(tiled_encoders(name, config.tile, encoders)))
+        except ConfigError as error:
+            # Encoders of precomputed bags need no entry.
+            if config.bags is None:
+                raise ConfigError(f"config: encoder: {error}") from None
+            names.append(name)
+    # Two names may stand for one entry.
+    return list(dict.fromkeys(names))
+
+
+def _check_finer_maps(config: Config) -> None:
+    """Refuse finer maps of joined encoders, before hours of training."""
+    joined = next((name for name in config.encoder if is_joined(name)), None)
+    if joined and config.heatmap.cells_per_tile > 1:
+        raise ConfigError(
+            f"config: heatmap.stride: finer maps are of one encoder, not of joined ones "
+            f"({joined}); set it to 1, or take the joined encoder out of `encoder`"
+        )
 
 
 def _name_of_subset(config: Config) -> str:

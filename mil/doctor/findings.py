@@ -172,6 +172,15 @@ class EncoderFinding:
 
 
 @dataclass(frozen=True)
+class JoinedFinding:
+    """Joined encoders: their name, length of a tile's features, and size of the bags on disk."""
+
+    encoder: str
+    dim: int
+    bags_bytes: int
+
+
+@dataclass(frozen=True)
 class Rate:
     """Rate at which one core reads tiles of a format, measured on one slide."""
 
@@ -192,12 +201,13 @@ class Diagnosis:
         free_bytes: Free space of the disk of `results_dir`, bytes.
         tissue: Whether tissue was detected.
         slides: Findings of the slides, in the order of the table.
-        encoders: Findings of the encoders.
+        encoders: Findings of the encoders, with those that are joined.
         tiles: Number of tiles of all slides that are ok, by tiling.
         how_to_get: Instructions of the dataset to download its slides.
         rates: Measured rates of reading, by format.
         table_notes: Sentences on the slide table, such as empty cells.
         table_faults: Faults of names, paths and URLs of the dataset.
+        joined: Findings of the joined encoders.
     """
 
     dataset: str
@@ -212,6 +222,7 @@ class Diagnosis:
     rates: list[Rate]
     table_notes: list[str] = field(default_factory=list)
     table_faults: list[str] = field(default_factory=list)
+    joined: list[JoinedFinding] = field(default_factory=list)
 
     @property
     def lost(self) -> list[SlideFinding]:
@@ -221,7 +232,8 @@ class Diagnosis:
     @property
     def bags_bytes(self) -> int:
         """Size of the bags of all encoders, bytes."""
-        return sum(encoder.bags_bytes for encoder in self.encoders)
+        of_encoders = sum(encoder.bags_bytes for encoder in self.encoders)
+        return of_encoders + sum(joined.bags_bytes for joined in self.joined)
 
     @property
     def seconds_to_read(self) -> float | None:
@@ -247,7 +259,10 @@ class Diagnosis:
         for count, fault in ((absent, "missing"), (len(self.lost) - absent, "unusable")):
             if count:
                 faults.append(f"{count} of {len(self.slides)} slides {fault}")
-        unavailable = [finding.encoder for finding in self.encoders if not finding.weights_ok]
+        # Of joined encoders one may be there at several tilings.
+        unavailable = dict.fromkeys(
+            finding.encoder for finding in self.encoders if not finding.weights_ok
+        )
         faults += [f"the weights of {encoder} are not available" for encoder in unavailable]
         if self.bags_bytes > self.free_bytes:
             faults.append("the bags do not fit on the disk")

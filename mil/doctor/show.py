@@ -224,9 +224,16 @@ def _counts(diagnosis: Diagnosis, any_present: bool) -> Iterable[tuple[str, str]
         sources = _counted(f"by {slide.mpp_source}" for slide in diagnosis.slides if slide.mpp)
         yield "µm/px", sources or "none"
     yield from _regions(diagnosis)
-    for encoder in diagnosis.encoders:
-        weights = f"{encoder.encoder}: {encoder.weights}, {encoder.detail}"
-        yield "weights", f"{weights}; licence: {encoder.licence}"
+    # Of joined encoders one may be there at several tilings.
+    weights = [
+        f"{encoder.encoder}: {encoder.weights}, {encoder.detail}; licence: {encoder.licence}"
+        for encoder in diagnosis.encoders
+    ]
+    for line in dict.fromkeys(weights):
+        yield "weights", line
+    for joined in diagnosis.joined:
+        parts = f"features of {joined.dim} numbers, side by side"
+        yield "joined", f"{joined.encoder}: {parts}"
 
 
 def _regions(diagnosis: Diagnosis) -> Iterable[tuple[str, str]]:
@@ -251,8 +258,12 @@ def _counted(names: Iterable[str]) -> str:
 
 
 def _disk_and_time(diagnosis: Diagnosis) -> Iterable[tuple[str, str]]:
-    bags = ", ".join(_bags(encoder) for encoder in diagnosis.encoders)
-    yield "disk", f"{bags}; {_bytes(diagnosis.free_bytes)} free at {diagnosis.results_dir}"
+    bags = [_bags(encoder, several=bool(diagnosis.joined)) for encoder in diagnosis.encoders]
+    bags += [f"{_bytes(joined.bags_bytes)} for {joined.encoder}" for joined in diagnosis.joined]
+    yield (
+        "disk",
+        f"{', '.join(bags)}; {_bytes(diagnosis.free_bytes)} free at {diagnosis.results_dir}",
+    )
     if diagnosis.seconds_to_read is None:
         yield "reading", "time unknown: there are no tiles to measure with"
         return
@@ -267,8 +278,10 @@ def _disk_and_time(diagnosis: Diagnosis) -> Iterable[tuple[str, str]]:
     )
 
 
-def _bags(encoder: EncoderFinding) -> str:
-    text = f"{_bytes(encoder.bags_bytes)} of bags for {encoder.encoder}"
+def _bags(encoder: EncoderFinding, *, several: bool) -> str:
+    """Size of an encoder's bags; with their tiling where an encoder may have several."""
+    at = f" at {encoder.tiling}" if several else ""
+    text = f"{_bytes(encoder.bags_bytes)} of bags for {encoder.encoder}{at}"
     largest = f" (the largest {_bytes(encoder.largest_bag_bytes)}, of {encoder.largest_bag_slide})"
     return text + (largest if encoder.largest_bag_slide else "")
 

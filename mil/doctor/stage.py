@@ -8,17 +8,16 @@ from pathlib import Path
 
 from mil.config import (
     Config,
-    EncoderConfig,
     config_path,
     dataset_path,
-    encoder_name,
     load_config,
-    load_encoder,
+    load_encoders,
     name_fault,
     read_yaml,
     tiling_name,
 )
-from mil.doctor.findings import Diagnosis, EncoderFinding, SlideFinding
+from mil.config.joined import TiledEncoder, name_of_tiled, tiled_encoders
+from mil.doctor.findings import Diagnosis, EncoderFinding, JoinedFinding, SlideFinding
 from mil.doctor.inspect import Requirements, inspect_slide
 from mil.doctor.regions import OutlineFiles
 from mil.doctor.throughput import measure
@@ -66,12 +65,19 @@ def run(
     config = load_config(read_yaml(config_path("config.yaml")))
     settings, rows = read_dataset(dataset)
     name = dataset_path(dataset).stem
-    names = [encoder_name(encoder) for encoder in encoders or config.encoder]
-    entries = {encoder: load_encoder(encoder) for encoder in names}
+    entries = load_encoders()
+    tiled = {
+        encoder: tiled_encoders(encoder, config.tile, entries)
+        for encoder in encoders or config.encoder
+    }
     # The same precedence as in `mil.plan.make_plan`, or the doctor would look at other
     # files than a run.
     folder = slides_dir or Path(config.slides_dir or settings.slides_dir or f"data/{name}")
-    tilings = _tilings(config, entries)
+    # Joined encoders share tiles and bags with those of the run that are alone.
+    each = list(
+        dict.fromkeys((one.name, one.tile_px, one.mpp) for of in tiled.values() for one in of)
+    )
+    tilings = tuple(dict.fromkeys((tile_px, mpp) for _, tile_px, mpp in each))
     requirements = Requirements(tilings, config.tile, config.features.max_corrupt, tissue)
     files_of_masks = locate_masks(rows, folder, settings)
     frame = settings.geojson_frame
@@ -98,7 +104,11 @@ def run(
         free_bytes=_free(results),
         tissue=tissue,
         slides=slides,
-        encoders=[_encoder(encoder, entry, slides, config) for encoder, entry in entries.items()],
+        encoders=[
+            _encoder(TiledEncoder(name, entries[name], tile_px, mpp), slides, config)
+            for name, tile_px, mpp in each
+        ],
+        joined=[_joined(of_name, slides, config) for of_name in tiled.values() if len(of_name) > 1],
         tiles={
             tiling: sum(slide.tilings[tiling].num_tiles for slide in usable) for tiling in names
         },
@@ -112,16 +122,6 @@ def run(
     if json is not None:
         write_json(json, diagnosis.as_json())
     return diagnosis
-
-
-def _tilings(config: Config, entries: dict[str, EncoderConfig]) -> tuple[tuple[int, float], ...]:
-    """Each size (pixels) and resolution (µm per pixel) of tiles of a run, once."""
-    return tuple(dict.fromkeys(_tiling(config, entry) for entry in entries.values()))
-
-
-def _tiling(config: Config, entry: EncoderConfig) -> tuple[int, float]:
-    # As `mil.plan` decides it: tiles that are probed must be those that a run reads.
-    return config.tile.size_px or entry.tile_px, config.tile.mpp or entry.mpp
 
 
 def _inspect_all(
@@ -150,23 +150,16 @@ def _inspect_all(
 
 
 def _encoder(
-    encoder: str, entry: EncoderConfig, slides: Sequence[SlideFinding], config: Config
+    encoder: TiledEncoder, slides: Sequence[SlideFinding], config: Config
 ) -> EncoderFinding:
-    tiling = tiling_name(*_tiling(config, entry))
-    bytes_per_value = 2 if config.features.dtype == "float16" else 4
-    row_bytes = entry.dim * bytes_per_value + ROW_BYTES
-    bags = {
-        slide.slide: slide.tilings[tiling].num_tiles * row_bytes + FILE_BYTES
-        for slide in slides
-        if slide.state == "ok"
-    }
+    bags = _bags_bytes(encoder.tiling, encoder.entry.dim, slides, config)
     largest = max(bags, key=lambda slide: bags[slide], default="")
-    weights = weights_status(encoder, entry)
+    weights = weights_status(encoder.name, encoder.entry)
     return EncoderFinding(
-        encoder=encoder,
-        tiling=tiling,
-        dim=entry.dim,
-        licence=entry.licence,
+        encoder=encoder.name,
+        tiling=encoder.tiling,
+        dim=encoder.entry.dim,
+        licence=encoder.entry.licence,
         weights=weights.status,
         weights_ok=weights.available,
         detail=weights.message,
@@ -174,6 +167,28 @@ def _encoder(
         largest_bag_bytes=bags.get(largest, 0),
         largest_bag_slide=largest,
     )
+
+
+def _joined(
+    encoders: Sequence[TiledEncoder], slides: Sequence[SlideFinding], config: Config
+) -> JoinedFinding:
+    """Bags of joined encoders, which have the tiles of the first and the features of all."""
+    dim = sum(encoder.entry.dim for encoder in encoders)
+    bags = _bags_bytes(encoders[0].tiling, dim, slides, config)
+    return JoinedFinding(name_of_tiled(encoders), dim, sum(bags.values()))
+
+
+def _bags_bytes(
+    tiling: str, dim: int, slides: Sequence[SlideFinding], config: Config
+) -> dict[str, int]:
+    """Size of the bag of each slide that is ok, bytes."""
+    bytes_per_value = 2 if config.features.dtype == "float16" else 4
+    row_bytes = dim * bytes_per_value + ROW_BYTES
+    return {
+        slide.slide: slide.tilings[tiling].num_tiles * row_bytes + FILE_BYTES
+        for slide in slides
+        if slide.state == "ok"
+    }
 
 
 def _free(folder: Path) -> int:

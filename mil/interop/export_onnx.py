@@ -12,7 +12,8 @@ import numpy as np
 import torch
 
 from mil.bags import join
-from mil.config import by_alias, load_encoders
+from mil.config import load_encoders
+from mil.config.joined import encoder_terms
 from mil.errors import ConfigError, FormatError
 from mil.heads import Streams, head_module, head_names
 from mil.interop.onnx_graph import OPSET, OnnxHead, run_onnx, to_onnx
@@ -163,8 +164,7 @@ def metadata(trained: Trained, folder: Path) -> dict[str, str]:
     """
     threshold = threshold_of([trained])
     tile_px, _, mpp = trained.tiling.removesuffix("mpp").partition("px_")
-    encoders = load_encoders()
-    entry = by_alias(trained.encoder, encoders)
+    terms = encoder_terms(trained.encoder, load_encoders())
     seal = folder / MANIFEST
     facts = {
         "format": f"{FORMAT} {VERSION}",
@@ -179,7 +179,7 @@ def metadata(trained: Trained, folder: Path) -> dict[str, str]:
         "threshold": "" if threshold is None else repr(threshold),
         "calibrated": json.dumps(trained.calibration is not None),
         "encoder": trained.encoder,
-        "encoder_licence": "" if entry is None else encoders[entry].licence,
+        "encoder_licence": "" if terms is None else terms.licence,
         "encoder_weights_sha256": trained.weights_sha256,
         "tile_px": tile_px if tile_px.isdigit() else "",
         "mpp": "" if mpp == "unknown" else mpp,

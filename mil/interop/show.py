@@ -1,8 +1,9 @@
 """`mil bags ls` and `mil bags info`: a table of bags, and the content of one file."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from dataclasses import fields
 from pathlib import Path
+from typing import Any
 
 import h5py
 from jaxtyping import Shaped
@@ -16,6 +17,7 @@ from mil.interop.detect import bag_files, find_feature_files, tool_module
 from mil.interop.external import ExternalFeatures
 from mil.interop.untrusted import UNREADABLE
 from mil.io.bags import BagHeader, read_bag, read_header
+from mil.io.bags.join import SHOWN_CHARACTERS, joined_parts
 from mil.io.h5 import stored_format
 from mil.io.vectors import FORMAT as VECTORS_FORMAT
 from mil.io.vectors import VectorsHeader, read_vectors
@@ -107,13 +109,29 @@ def _bag_lines(path: Path) -> Iterator[str]:
     # Only bags from STAMP have them, so they are not missed elsewhere.
     if bag.coords_um is not None:
         yield _line("coords_um", _range(bag.coords_um))
-    names = [each.name for each in fields(BagHeader)]
-    # Not missed where stains were not normalised, as in nearly all bags.
+    parts = joined_parts(bag)
+    # Not missed where stains were not normalised, as in nearly all bags; and of a joined bag
+    # the lines of its parts say the settings in words.
     absent = () if bag.stain_norm else ("stain_norm", "stain")
-    for name in names:
-        if name not in absent:
-            yield _line(name, getattr(bag, name))
+    absent += ("encoder_settings",) if parts else ()
+    for header_field in fields(BagHeader):
+        if header_field.name not in absent:
+            yield _line(header_field.name, getattr(bag, header_field.name))
     yield _line("tiling", tiling_name(bag.tile_px, bag.target_mpp))
+    for number, part in enumerate(parts, 1):
+        yield _line(f"part {number}", _one_line(_part_text(part)))
+
+
+def _part_text(part: Mapping[str, Any]) -> str:
+    """What a joined bag states of one of its parts: encoder, tiles, and tiles without it."""
+    tiles = f"{part.get('tile_px', 'unknown')} px at {part.get('target_mpp', 'unknown')} µm/px"
+    weights = str(part.get("weights_sha256", "not known"))[:SHOWN_CHARACTERS]
+    text = (
+        f"{part.get('dim', '?')} numbers of {part.get('encoder', '?')}, tiles of {tiles}, weights "
+        f"{weights}"
+    )
+    without = part.get("without")
+    return f"{text}; {without} tiles lie in none of these and have zeros" if without else text
 
 
 def _vectors_lines(path: Path) -> Iterator[str]:

@@ -8,17 +8,17 @@ from collections.abc import Sequence
 from mil.config import (
     config_path,
     dataset_path,
-    encoder_name,
     load_config,
-    load_encoder,
+    load_encoders,
     read_yaml,
 )
+from mil.config.joined import tiled_encoders
 from mil.config.machines import load_machine
 from mil.errors import ConfigError
 from mil.io.tables import read_dataset
 from mil.plan.bench_files import with_bench_files
 from mil.plan.cost_facts import CostOptions, CostStudy, read_doctor
-from mil.plan.cost_lines import CostLine, encoder_lines, slide_lines
+from mil.plan.cost_lines import CostLine, encoder_lines, joined_line, slide_lines
 
 
 def cost_table(dataset: str, options: CostOptions) -> str:
@@ -49,10 +49,17 @@ def cost_table(dataset: str, options: CostOptions) -> str:
         options=options,
         name=dataset_path(dataset).stem,
     )
-    names = [encoder_name(name) for name in options.encoders or config.encoder]
+    entries = load_encoders()
+    tiled = [
+        tiled_encoders(name, config.tile, entries) for name in options.encoders or config.encoder
+    ]
     lines = list(slide_lines(study))
-    for name in names:
-        lines += encoder_lines(study, name, load_encoder(name))
+    # Joined encoders share their bags with those of the run that are alone.
+    each = {(one.name, one.tiling): one for of_name in tiled for one in of_name}
+    names = [name for name, _ in each]
+    for encoder in each.values():
+        lines += encoder_lines(study, encoder, named_once=names.count(encoder.name) == 1)
+    lines += [joined_line(study, of_name) for of_name in tiled if len(of_name) > 1]
     title = f"mil plan --cost: {study.name} on {study.machine.title}"
     return "\n".join([title, *_printed(lines), *_notes(study, names)])
 

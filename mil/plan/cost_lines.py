@@ -1,9 +1,9 @@
 """Rows of an estimate of costs; the formulas stand beside the numbers that they give."""
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
-from mil.config import EncoderConfig, tiling_name
+from mil.config.joined import EncoderAt, TiledEncoder, name_of_tiled
 from mil.config.machines import MachineConfig
 from mil.plan.cost_facts import GB, CostStudy, num_tiles, slide_bytes
 from mil.plan.figures import Figure, computed, rate_figure
@@ -58,20 +58,22 @@ def _hours(number: float, seconds: float) -> float:
     return number * seconds / 3600
 
 
-def encoder_lines(study: CostStudy, name: str, entry: EncoderConfig) -> Iterator[CostLine]:
+def encoder_lines(
+    study: CostStudy, encoder: TiledEncoder, *, named_once: bool = True
+) -> Iterator[CostLine]:
     """Rows of one encoder.
 
     Args:
         study: Facts of the study.
-        name: Name of the encoder's entry.
-        entry: The entry.
+        encoder: The encoder with its tiles.
+        named_once: Whether the name alone tells it apart from the others of the run.
     """
     machine = study.machine
-    tile = study.config.tile
-    tiling = tiling_name(tile.size_px or entry.tile_px, tile.mpp or entry.mpp)
+    tiling = encoder.tiling
+    name = encoder.name if named_once else str(EncoderAt(encoder.name, encoder.mpp))
     tiles = num_tiles(study, tiling)
-    rate = machine.encoders.get(name)
-    lacking = f"rate of {name} on the machine (mil bench features --encoder {name})"
+    rate = machine.encoders.get(encoder.name)
+    lacking = f"rate of {encoder.name} on the machine (mil bench features --encoder {encoder.name})"
     encoder_rate = Figure(rate.tiles_per_s, rate.source) if rate else Figure(None, lacking)
     read_rate = rate_figure(
         machine.read_tiles_per_s, "read_tiles_per_s of the machine (mil bench features)"
@@ -84,7 +86,7 @@ def encoder_lines(study: CostStudy, name: str, entry: EncoderConfig) -> Iterator
     yield CostLine(f"{name}: tiles of {tiling}", tiles, "")
     yield CostLine(f"{name}: read", read, "core h")
     yield CostLine(f"{name}: encode", encode, "GPU h" if on_gpu else "core h")
-    yield CostLine(f"{name}: bags on disk", _bag_gb(study, entry, tiles), "GB")
+    yield CostLine(f"{name}: bags on disk", _bag_gb(study, encoder.entry.dim, tiles), "GB")
     yield CostLine(
         f"{name}: tile and features", _wall(machine, tile_hours, read, encode, on_gpu), "h"
     )
@@ -99,11 +101,23 @@ def _seconds_to_hours(number: float, per_second: float) -> float:
     return number / per_second / 3600
 
 
-def _bag_gb(study: CostStudy, entry: EncoderConfig, tiles: Figure) -> Figure:
+def joined_line(study: CostStudy, encoders: Sequence[TiledEncoder]) -> CostLine:
+    """Row of joined encoders: their bags have the tiles of the first and all features.
+
+    Args:
+        study: Facts of the study.
+        encoders: The encoders, that of the bags' tiles first.
+    """
+    tiles = num_tiles(study, encoders[0].tiling)
+    dim = sum(encoder.entry.dim for encoder in encoders)
+    return CostLine(f"{name_of_tiled(encoders)}: bags on disk", _bag_gb(study, dim, tiles), "GB")
+
+
+def _bag_gb(study: CostStudy, dim: int, tiles: Figure) -> Figure:
     value_bytes = 2 if study.config.features.dtype == "float16" else 4
-    row_bytes = entry.dim * value_bytes + ROW_BYTES
+    row_bytes = dim * value_bytes + ROW_BYTES
     return computed(
-        f"tiles × ({entry.dim} × {value_bytes} + {ROW_BYTES}) bytes + slides × {FILE_BYTES}",
+        f"tiles × ({dim} × {value_bytes} + {ROW_BYTES}) bytes + slides × {FILE_BYTES}",
         lambda tiles, slides: (tiles * row_bytes + slides * FILE_BYTES) / GB,
         tiles,
         study.num_slides,

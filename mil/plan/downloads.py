@@ -76,4 +76,4 @@ def is_streaming(plan: "Plan") -> bool:
 
 def _tiles_dirs(plan: "Plan") -> list[Path]:
     folder = Path("results") / plan.config.dataset / "tile"
-    return [folder / tiling for tiling in dict.fromkeys(plan.tilings.values())]
+    return [folder / tiling for tiling in dict.fromkeys(kind.tiling for kind in plan.extracted)]

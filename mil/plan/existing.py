@@ -3,6 +3,7 @@
 import json
 from collections.abc import Mapping, Sequence
 from pathlib import Path
+from typing import NamedTuple
 
 from mil.config import EncoderConfig
 from mil.errors import ConfigError, FormatError
@@ -10,6 +11,18 @@ from mil.plan.parts import TABLES
 
 # Settings of an encoder that are part of a bag's path: another value is another folder.
 IN_PATH = ("tile_px", "mpp")
+
+
+class BagKind(NamedTuple):
+    """What the bags of a folder share.
+
+    Attributes:
+        encoder: Name of the encoder.
+        tiling: Name of the tiling.
+    """
+
+    encoder: str
+    tiling: str
 
 
 def check_encoder(folder: Path, name: str, entry: EncoderConfig) -> None:
@@ -51,30 +64,31 @@ def check_encoder(folder: Path, name: str, entry: EncoderConfig) -> None:
 
 
 def shared_parts(
-    folders: Mapping[str, Path], parts: Sequence[str], tilings: Mapping[str, str]
-) -> dict[tuple[str, ...], list[str]]:
+    folders: Mapping[BagKind, Path], parts: Sequence[str]
+) -> dict[tuple[str, ...], dict[str, list[str]]]:
     """Parts whose slides are read once for the bags of several encoders of one tiling.
 
     Args:
-        folders: Folder of the bags, by encoder.
+        folders: Folder of the bags, by encoder and tiling.
         parts: Names of the parts.
-        tilings: Name of the tiling, by encoder.
 
     Returns:
-        Parts by the encoders, two or more of one tiling, whose bags they lack.
+        Parts by the encoders, two or more of one tiling, whose bags they lack, and by that
+        tiling.
     """
-    parts_by_encoders: dict[tuple[str, ...], list[str]] = {}
-    for tiling in dict.fromkeys(tilings.values()):
-        encoders = [name for name in folders if tilings[name] == tiling]
-        if len(encoders) < 2:
+    parts_by_encoders: dict[tuple[str, ...], dict[str, list[str]]] = {}
+    for tiling in dict.fromkeys(kind.tiling for kind in folders):
+        of_tiling = {kind.encoder: folders[kind] for kind in folders if kind.tiling == tiling}
+        if len(of_tiling) < 2:
             continue
         # A folder is listed once: asking for each file is slow on a network's disk.
         tables = {
-            name: {file.name for file in (folders[name] / TABLES).glob("*.csv")}
-            for name in encoders
+            name: {file.name for file in (folder / TABLES).glob("*.csv")}
+            for name, folder in of_tiling.items()
         }
         for part in parts:
-            lacking = tuple(name for name in encoders if f"{part}.csv" not in tables[name])
+            lacking = tuple(name for name in of_tiling if f"{part}.csv" not in tables[name])
             if len(lacking) > 1:
-                parts_by_encoders.setdefault(lacking, []).append(part)
+                by_tiling = parts_by_encoders.setdefault(lacking, {})
+                by_tiling.setdefault(tiling, []).append(part)
     return parts_by_encoders

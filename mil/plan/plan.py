@@ -13,8 +13,8 @@ from mil.config import (
     dataset_path,
     load_config,
     load_encoders,
-    tiling_name,
 )
+from mil.config.joined import tiled_encoders
 from mil.config.run import check_trainings
 from mil.config.slide_encoders import check_encoders_of_run, check_tiles_of_run, stands_on
 from mil.errors import DatasetError
@@ -26,7 +26,7 @@ from mil.io.tables.predefined import number_of_folds
 from mil.io.tables.splits import split_files
 from mil.io.tables.urls import check_urls
 from mil.plan import downloads
-from mil.plan.existing import check_encoder, shared_parts
+from mil.plan.existing import BagKind, check_encoder, shared_parts
 from mil.plan.heads import damaged_heads
 from mil.plan.parts import Refreshed, StageParts, refresh_tables
 
@@ -60,6 +60,7 @@ class Plan:
         encoders: All entries of configs/encoders.yaml, by name.
         annotations: File of the annotation, by slide; only slides that have one.
         tilings: Folder name of the tiles, by encoder of the run.
+        joined: Encoder and tiling of the bags that are joined, by joined encoder of the run.
         files: File of each slide, whether it exists or not; of a run on precomputed bags,
             only existing files.
         missing: Slides whose file (or precomputed bag) does not exist and cannot be
@@ -75,6 +76,7 @@ class Plan:
     encoders: Mapping[str, EncoderConfig]
     annotations: Mapping[str, Path]
     tilings: Mapping[str, str] = field(default_factory=dict)
+    joined: Mapping[str, Sequence[BagKind]] = field(default_factory=dict)
     files: Mapping[str, Path] = field(default_factory=dict)
     missing: Mapping[str, Path] = field(default_factory=dict)
     masks: Mapping[str, Mapping[str, Path]] = field(default_factory=dict)
@@ -103,17 +105,33 @@ class Plan:
         return [slide for slide in self.slides if slide not in self.missing]
 
     @property
-    def bags_dirs(self) -> dict[str, Path]:
-        """Folder of the bags, by encoder of a run on slides."""
-        results = Path("results") / self.config.dataset / "features"
-        return {encoder: results / tiling / encoder for encoder, tiling in self.tilings.items()}
+    def extracted(self) -> list[BagKind]:
+        """Encoder and tiling of all bags that are made from slides; joined ones are not."""
+        kinds = [
+            kind
+            for encoder, tiling in self.tilings.items()
+            for kind in self.joined.get(encoder, [BagKind(encoder, tiling)])
+        ]
+        return list(dict.fromkeys(kinds))
 
     @property
-    def shared_parts(self) -> dict[tuple[str, ...], list[str]]:
+    def bags_dirs(self) -> dict[BagKind, Path]:
+        """Folder of all bags that are made from slides, by their encoder and tiling."""
+        results = Path("results") / self.config.dataset / "features"
+        return {kind: results / kind.tiling / kind.encoder for kind in self.extracted}
+
+    @property
+    def _kinds(self) -> list[BagKind]:
+        """Encoder and tiling of all bags: those made from slides, and those of the run."""
+        of_run = [BagKind(encoder, tiling) for encoder, tiling in self.tilings.items()]
+        return list(dict.fromkeys([*self.extracted, *of_run]))
+
+    @property
+    def shared_parts(self) -> dict[tuple[str, ...], dict[str, list[str]]]:
         """Parts to read once for several encoders; see `existing.shared_parts`."""
         if self.precomputed_dir:
             return {}
-        return shared_parts(self.bags_dirs, self.parts("features").names(), self.tilings)
+        return shared_parts(self.bags_dirs, self.parts("features").names())
 
     @property
     def heatmap_slides(self) -> list[str]:
@@ -167,16 +185,17 @@ class Plan:
         results = Path("results") / self.config.dataset
         members = self.members
         stages: list[Refreshed] = []
-        for encoder, tiling in self.tilings.items():
+        for kind in [] if self.precomputed_dir else self._kinds:
             folders = {
-                "tile": results / "tile" / tiling,
-                "features": results / "features" / tiling / encoder,
+                "tile": results / "tile" / kind.tiling,
+                "features": results / "features" / kind.tiling / kind.encoder,
             }
-            for stage, folder in {} if self.precomputed_dir else folders.items():
+            for stage, folder in folders.items():
                 refreshed = refresh_tables(folder, members[stage], OUTPUTS[stage])
                 # A job that streams writes no table of tiles.
                 has_table = stage != "tile" or not self.streaming
                 stages.append(refreshed if has_table else Refreshed(refreshed.damaged, []))
+        for encoder, tiling in self.tilings.items():
             for slide_encoder in self.slide_encoders_of(encoder):
                 vectors = results / "embed" / tiling / encoder / slide_encoder
                 stages.append(refresh_tables(vectors, members["score"], OUTPUTS["score"]))
@@ -400,10 +419,22 @@ def _from_slides(plan: Plan, table: Sequence[tables.Slide]) -> Plan:
         raise DatasetError(
             missing_message(config.dataset, dataset, list(missing.items()), len(table), slides_dir)
         )
-    tilings = {name: _tiling(config, plan.encoders[name]) for name in config.encoder}
-    complete = replace(plan, files=files, masks=masks, missing=missing, tilings=tilings)
-    for encoder, folder in complete.bags_dirs.items():
-        check_encoder(folder, encoder, plan.encoders[encoder])
+    tiled = {name: tiled_encoders(name, config.tile, plan.encoders) for name in config.encoder}
+    complete = replace(
+        plan,
+        files=files,
+        masks=masks,
+        missing=missing,
+        # Joined bags have the tiles of the first.
+        tilings={name: of_name[0].tiling for name, of_name in tiled.items()},
+        joined={
+            name: [BagKind(one.name, one.tiling) for one in of_name]
+            for name, of_name in tiled.items()
+            if len(of_name) > 1
+        },
+    )
+    for kind, folder in complete.bags_dirs.items():
+        check_encoder(folder, kind.encoder, plan.encoders[kind.encoder])
     return complete
 
 
@@ -443,8 +474,3 @@ def _from_bags(plan: Plan, table: Sequence[tables.Slide], folder: Path) -> Plan:
         annotations=annotations,
         files={slide: file for slide, file in files.items() if file.exists()},
     )
-
-
-def _tiling(config: Config, entry: EncoderConfig) -> str:
-    """Folder name of an encoder's tiles: sizes of the run, else of its entry."""
-    return tiling_name(config.tile.size_px or entry.tile_px, config.tile.mpp or entry.mpp)

@@ -6,6 +6,7 @@ RULES = [
     "tile",
     "features",
     "stream",
+    "join",
     "bags",
     "split",
     "train",

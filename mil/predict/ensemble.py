@@ -3,16 +3,16 @@
 import re
 from dataclasses import dataclass
 from pathlib import Path
+from typing import NamedTuple
 
 from torch import nn
 
-from mil.config import (
-    EncoderConfig,
-    FeaturesConfig,
-    by_alias,
-    checked,
-    load_encoders,
-    unknown_encoder,
+from mil.config import FeaturesConfig, by_alias, checked, load_encoders, unknown_encoder
+from mil.config.joined import (
+    TiledEncoder,
+    name_of_tiled,
+    parse_encoders,
+    tiled_encoders,
 )
 from mil.encoders.build import build_batched_encoder
 from mil.encoders.runner import BatchedEncoder
@@ -20,6 +20,7 @@ from mil.errors import ConfigError, FormatError
 from mil.features.stain import check_stain_norm
 from mil.heads import Streams
 from mil.io.bags.checks import NO_STAIN_NORM, difference
+from mil.io.bags.join import joined_weights, shown_weights
 from mil.trained import Trained, find_heads, load_heads
 
 # Number of folds, in the name of a head's folder as the workflow calls it.
@@ -42,23 +43,30 @@ class Ensemble:
 
     Attributes:
         models: Heads with their records, by seed and fold.
-        entry: Entry of their encoder in configs/encoders.yaml.
-        tile_px: Side of a tile as the encoder sees it, pixels.
-        target_mpp: Resolution of a tile, micrometres per pixel.
+        encoders: Their encoder with its tiles; of joined ones all, that of the bags' tiles
+            first.
         divisions: Numbers of folds into which the patients were divided for the heads, as
             far as the names of their folders say.
     """
 
     models: list[tuple[nn.Module, Trained]]
-    entry: EncoderConfig
-    tile_px: int
-    target_mpp: float
+    encoders: list[TiledEncoder]
     divisions: tuple[int, ...] = ()
 
     @property
     def trained(self) -> Trained:
         """Record of the first head, for what all heads share."""
         return self.models[0][1]
+
+    @property
+    def encoder(self) -> TiledEncoder:
+        """Encoder of the bags' tiles; of one that is not joined, the encoder."""
+        return self.encoders[0]
+
+    @property
+    def joined(self) -> bool:
+        """Whether the heads were trained on features of several encoders side by side."""
+        return len(self.encoders) > 1
 
     @property
     def records(self) -> list[Trained]:
@@ -90,27 +98,36 @@ def load_ensemble(*roots: Path) -> Ensemble:
             if value != usual:
                 message = difference(head_folder, key, value, usual, folders[0])
                 raise FormatError(f"{message}; give heads {advice}")
-    tile_px, target_mpp = _tiling(first, folders[0])
     # The record has the number of a head's fold, but not of how many: only the folder's
     # name says that.
     divisions = {int(match[1]) for path in folders if (match := DIVISION.search(path.name))}
     return Ensemble(
         sorted(models, key=lambda model: (model[1].seed, model[1].fold)),
-        _entry(first, folders[0]),
-        tile_px,
-        target_mpp,
+        _encoders(first, folders[0]),
         tuple(sorted(divisions)),
     )
 
 
-def _entry(trained: Trained, folder: Path) -> EncoderConfig:
+class _TileSizes(NamedTuple):
+    """Tiles of a head's bags; see `mil.config.joined.TileSizes`."""
+
+    size_px: int
+    mpp: float
+
+
+def _encoders(trained: Trained, folder: Path) -> list[TiledEncoder]:
+    """Encoder of a head with its tiles; of joined ones all."""
+    # The tiling is that of the first of joined encoders; the names of the others state
+    # their resolution, and the side of their tiles where that is another.
+    sizes = _TileSizes(*_tiling(trained, folder))
     encoders = load_encoders()
-    name = by_alias(trained.encoder, encoders)
-    if name is None:
+    names = [part.name for part in parse_encoders(trained.encoder)]
+    unknown = [name for name in names if by_alias(name, encoders) is None]
+    if unknown:
         raise ConfigError(
-            f"{folder}: was trained on features of {trained.encoder}, which has no entry in "
+            f"{folder}: was trained on features of {unknown[0]}, which has no entry in "
             "configs/encoders.yaml; add it there (docs/how-to/encoders.md): "
-            f"{unknown_encoder(trained.encoder, encoders)}"
+            f"{unknown_encoder(unknown[0], encoders)}"
         )
     # Checkpoints of other codes do not say which weights of the encoder they were
     # trained on.
@@ -119,7 +136,14 @@ def _entry(trained: Trained, folder: Path) -> EncoderConfig:
             f"{folder}: does not say which weights of {trained.encoder} it was trained on; "
             "import the head again with --weights-sha256, or with --bags"
         )
-    return encoders[name]
+    tiled = tiled_encoders(trained.encoder, sizes, encoders)
+    if len(tiled) > 1 and name_of_tiled(tiled) != trained.encoder:
+        raise ConfigError(
+            f"{folder}: was trained on bags that `mil bags join` made of {trained.encoder} and "
+            "that do not state all of their tiles; join the bags of new slides in the same way, "
+            "and predict with `mil score`"
+        )
+    return tiled
 
 
 def _tiling(trained: Trained, folder: Path) -> tuple[int, float]:
@@ -153,32 +177,34 @@ def features_for(ensemble: Ensemble, folder: Path, config: FeaturesConfig) -> Fe
     return needed
 
 
-def runner_of(
+def runners_of(
     ensemble: Ensemble, folder: Path, config: FeaturesConfig, device: str
-) -> BatchedEncoder:
-    """Build the encoder that the heads were trained on.
+) -> list[BatchedEncoder]:
+    """Build the encoder that the heads were trained on, or all joined ones.
 
     Args:
         ensemble: Heads of one recipe.
         folder: Folder of the heads, for messages.
         config: Section `features` of the configuration.
-        device: Device of the encoder: `cpu`, `cuda`, or `auto`.
+        device: Device of the encoders: `cpu`, `cuda`, or `auto`.
 
     Raises:
-        ConfigError: it cannot be built, or its weights are others.
+        ConfigError: one cannot be built, or its weights are others.
     """
     trained = ensemble.trained
-    runner = build_batched_encoder(
-        trained.encoder, ensemble.entry, ensemble.tile_px, config, device
-    )
+    runners = [
+        build_batched_encoder(encoder.name, encoder.entry, encoder.tile_px, config, device)
+        for encoder in ensemble.encoders
+    ]
     # The name alone says nothing: an entry may have been given other weights since.
-    weights = runner.encoder.identity["weights_sha256"]
-    if weights != trained.weights_sha256 or runner.dim != trained.dim:
+    weights = joined_weights([runner.encoder.identity["weights_sha256"] for runner in runners])
+    dim = sum(runner.dim for runner in runners)
+    if weights != trained.weights_sha256 or dim != trained.dim:
         raise ConfigError(
             f"{folder}: was trained on {trained.encoder} with weights "
-            f"{trained.weights_sha256[:12]} and {trained.dim} features a tile, but "
-            f"configs/encoders.yaml has weights {weights[:12]} and {runner.dim} features under "
+            f"{shown_weights(trained.weights_sha256)} and {trained.dim} features a tile, but "
+            f"configs/encoders.yaml has weights {shown_weights(weights)} and {dim} features under "
             "that name; give that entry the weights of the head, or use a head that was trained "
             "on these"
         )
-    return runner
+    return runners

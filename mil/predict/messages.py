@@ -16,6 +16,23 @@ from mil.trained.record import threshold_of
 
 EARLY = "trained on all slides of a patient as one bag; here each slide is predicted by itself"
 
+NO_CURVE_OF_JOINED = (
+    "its features come from tiles of several encoders or sizes, which are joined once all are "
+    "read, so that there is no prediction of a part of them on the way; leave --curve out"
+)
+
+
+def joined(number: int) -> str:
+    """Why a slide is read several times, and without an estimate.
+
+    Args:
+        number: Number of joined encoders.
+    """
+    return (
+        f"features of {number} tilings or encoders are joined: each slide is read {number} times, "
+        "without an estimate on the way"
+    )
+
 
 def whole_bag(trained: Trained, dtype: str) -> str:
     """Why there is no estimate while tiles are read.

@@ -114,15 +114,15 @@ def predict(
             slide,
             name,
             tiles_path,
-            tile_px=ensemble.tile_px,
-            target_mpp=ensemble.target_mpp,
+            tile_px=ensemble.encoder.tile_px,
+            target_mpp=ensemble.encoder.mpp,
             mpp=settings.mpp,
             config=settings.tile,
             scene=settings.scene,
             say=settings.say,
         )
         if geometry.state != "ok":
-            return _failed(geometry.state, geometry.reason, tiles_path, ensemble, settings)
+            return failed_slide(geometry.state, geometry.reason, tiles_path, ensemble, settings)
         try:
             tiles = read_tiles(tiles_path)
             return _predict(slide, tiles, tiles_path, ensemble, runner, settings)
@@ -131,7 +131,7 @@ def predict(
         except (SlideError, ReadingError) as error:
             state = getattr(error, "state", "unreadable")
             reason = error.reason if isinstance(error, SlideError) else str(error)
-            return _failed(state, reason, tiles_path, ensemble, settings)
+            return failed_slide(state, reason, tiles_path, ensemble, settings)
 
 
 def _predict(
@@ -151,13 +151,13 @@ def _predict(
     if settings.bags_dir:
         write_bag(settings.bags_dir / f"{name}.h5", bag)
     if embedded.state != "ok":
-        return _failed(
+        return failed_slide(
             embedded.state, embedded.reason, tiles_path, ensemble, settings, bag_written=True
         )
     scores = _scores(bag, embedded, ensemble)
     if settings.heatmaps_dir:
         scores = _with_evidence(scores, bag, embedded, ensemble)
-        _draw(slide, bag, scores, tiles_path, ensemble, settings.heatmaps_dir, settings)
+        draw_slide(slide, bag, scores, tiles_path, ensemble, settings.heatmaps_dir, settings)
     return SlidePrediction(
         name,
         "ok",
@@ -265,13 +265,13 @@ def _bag(
         reason=embedded.reason,
         encoder={
             **runner.encoder.identity,
-            "encoder_settings": ensemble.entry.settings(),
+            "encoder_settings": ensemble.encoder.entry.settings(),
             **stain_facts(stain_norm, embedded.stain),
         },
     )
 
 
-def _draw(
+def draw_slide(
     slide: Path,
     bag: Bag,
     scores: Sequence[HeadScores],
@@ -280,6 +280,7 @@ def _draw(
     folder: Path,
     settings: PredictionSettings,
 ) -> None:
+    """Draw the heatmap of a slide and its tile sheet into a folder."""
     picture = folder / f"{bag.slide}.png"
     title = title_of(bag.slide, ensemble.records, scores)
     draw_bundle(
@@ -306,7 +307,7 @@ def _draw(
         )
 
 
-def _failed(
+def failed_slide(
     state: str,
     reason: str,
     tiles_path: Path,
@@ -328,7 +329,7 @@ def _failed(
             reason=reason,
             encoder={
                 "encoder": encoder,
-                "encoder_settings": ensemble.entry.settings(),
+                "encoder_settings": ensemble.encoder.entry.settings(),
                 **stain_facts(settings.features.stain_norm, None),
             },
         )

@@ -9,7 +9,8 @@ from mil.heatmap.attach import SCRIPT, write_script
 from mil.io.tables import id_of, read_csv, write_csv
 from mil.predict import messages
 from mil.predict.curve import rows_of, settled_cells
-from mil.predict.ensemble import Ensemble, features_for, load_ensemble, runner_of
+from mil.predict.ensemble import Ensemble, features_for, load_ensemble, runners_of
+from mil.predict.joined import predict_joined
 from mil.predict.slide import PredictionSettings, SlidePrediction, predict
 from mil.predict.table import Row, row_of
 from mil.statistics.text import calibration_note
@@ -69,8 +70,10 @@ def run(
     ensemble = load_ensemble(folder)
     if curve and not ensemble.streams:
         raise ConfigError(f"{folder}: {messages.no_curve(ensemble.trained)}")
+    if curve and ensemble.joined:
+        raise ConfigError(f"{folder}: {messages.NO_CURVE_OF_JOINED}")
     features = features_for(ensemble, folder, config.features)
-    runner = runner_of(ensemble, folder, features, device)
+    runners = runners_of(ensemble, folder, features, device)
     for line in _remarks(ensemble, config.features.dtype):
         say(line)
     # A head does not store the settings of tissue: they are those of this
@@ -94,7 +97,10 @@ def run(
     predictions = [SlidePrediction(name) for name in names]
     for number, (slide, name) in enumerate(zip(slides, names, strict=True)):
         try:
-            predictions[number] = predict(slide, name, ensemble, runner, settings)
+            if ensemble.joined:
+                predictions[number] = predict_joined(slide, name, ensemble, runners, settings)
+            else:
+                predictions[number] = predict(slide, name, ensemble, runners[0], settings)
         # Features that overflow, for instance: a fault of this slide, which must not
         # stop the others.
         except FormatError as error:
@@ -128,7 +134,9 @@ def _remarks(ensemble: Ensemble, dtype: str) -> Iterator[str]:
         yield f"{recipe}: {messages.EARLY}"
     if ensemble.trained.stain_norm:
         yield f"{recipe}: stains are normalised ({ensemble.trained.stain_norm}), as in its bags"
-    if not ensemble.streams:
+    if ensemble.joined:
+        yield f"{recipe}: {messages.joined(len(ensemble.encoders))}"
+    elif not ensemble.streams:
         yield messages.whole_bag(ensemble.trained, dtype)
     if ensemble.trained.task.one_of_classes:
         note = calibration_note([trained.calibration for trained in ensemble.records])

@@ -18,7 +18,7 @@ from mil.io.provenance import digest_of, file_digest, made_from
 from mil.io.tables import read_dataset, write_csv
 from mil.io.tables.parts import Part
 from mil.io.tables.paths import locate
-from mil.predict.ensemble import Ensemble, load_ensemble, runner_of
+from mil.predict.ensemble import Ensemble, load_ensemble, runners_of
 from mil.refine.stage import COLUMNS, NOT_INDEPENDENT, RefineSettings, run
 
 
@@ -137,7 +137,7 @@ class Refiner:
     @cached_property
     def runner(self) -> BatchedEncoder:
         """Their encoder."""
-        return runner_of(self.ensemble, self._heads[0], self._features, self._device)
+        return runners_of(self.ensemble, self._heads[0], self._features, self._device)[0]
 
     def draw(self, job: RefineJob, stale: Sequence[Output]) -> str:
         """Draw the finer map of a slide, or the reason why there is none."""

@@ -37,6 +37,10 @@ NOT_INDEPENDENT = (
     "in this head tiles attend to one another, so that a tile between them has no attention of its "
     "own; finer maps are of heads that pool, such as abmil, acmil and clam_sb"
 )
+JOINED = (
+    "features of joined encoders come from tiles of several sizes, which are not read again at "
+    "finer strides; draw finer maps of a head of one encoder"
+)
 COLUMNS = ("x", "y", "side", "relative", "percentile", "alone", "effect")
 
 
@@ -58,13 +62,15 @@ class RefineSettings:
 
 
 def check_independent(ensemble: Ensemble) -> None:
-    """Refuse heads whose tiles attend to one another.
+    """Refuse heads whose tiles attend to one another, and heads of joined encoders.
 
     Raises:
-        DatasetError: Heads of this recipe are such.
+        DatasetError: The heads are such.
     """
     if not ensemble.streams:
         raise DatasetError(f"{ensemble.trained.recipe_name}: {NOT_INDEPENDENT}")
+    if ensemble.joined:
+        raise DatasetError(f"{ensemble.trained.encoder}: {JOINED}")
 
 
 def run(

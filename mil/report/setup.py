@@ -11,6 +11,7 @@ from typing import Any, NamedTuple
 from mil.config import dataset_path
 from mil.errors import some
 from mil.io.bags import BagHeader
+from mil.io.bags.join import joined_sizes
 from mil.report.flow import count
 from mil.report.page_section import PageSection
 from mil.report.study_files import ReportedHead, StudyFiles
@@ -126,10 +127,11 @@ def _statement(headers: Sequence[BagHeader]) -> str:
         parts.append(f"weights of SHA-256 {' and '.join(filter(None, digests))}")
     else:
         parts.append("whose bags state no digest of the weights")
-    scale = [f"{first.tile_px} × {first.tile_px} px"] if first.tile_px else []
-    scale += [f"{first.target_mpp:g} µm per pixel"] if first.target_mpp else []
-    if scale:
-        parts.append(f"tiles of {' at '.join(scale)}")
+    sizes = [(first.tile_px, first.target_mpp), *joined_sizes(first)[1:]]
+    scales = [_scale(*size) for size in dict.fromkeys(sizes)]
+    if all(scales):
+        around = f", each with the features of the tile around it of {' and '.join(scales[1:])}"
+        parts.append(f"tiles of {scales[0]}{around if scales[1:] else ''}")
     if first.transform:
         parts.append(f"preprocessing: {first.transform}")
     methods = sorted({header.stain_norm for header in headers if header.stain_norm})
@@ -145,6 +147,13 @@ def _statement(headers: Sequence[BagHeader]) -> str:
     if sources:
         parts.append(f"bags imported from {' and '.join(sources)}")
     return f"{', '.join(parts)}."
+
+
+def _scale(tile_px: int | None, mpp: float | None) -> str:
+    """Side and resolution of a tile, as far as they are known."""
+    known = [f"{tile_px} × {tile_px} px"] if tile_px else []
+    known += [f"{mpp:g} µm per pixel"] if mpp else []
+    return " at ".join(known)
 
 
 def _recipes(heads: Sequence[ReportedHead]) -> SettingsTable | None:

@@ -8,7 +8,8 @@ from typing import NamedTuple
 
 import yaml
 
-from mil.config import DatasetConfig, EncoderConfig, by_alias, load_encoders
+from mil.config import DatasetConfig, load_encoders
+from mil.config.joined import EncoderTerms, encoder_terms
 from mil.errors import ConfigError, DatasetError
 from mil.io.atomic import write_text
 from mil.io.results import (
@@ -132,7 +133,7 @@ def card(
         metrics,
         title=title,
         licences=Licences(licence, dataset.licence if dataset else ""),
-        encoder=_encoder_entry(trained),
+        encoder=_encoder_terms(trained),
     )
     parts = [
         f"# {escaped(trained.recipe_name)} for {escaped(title)}",
@@ -150,10 +151,8 @@ def card(
     return front + "\n" + "\n\n".join(parts) + "\n"
 
 
-def _encoder_entry(trained: Trained) -> EncoderConfig | None:
-    encoders = load_encoders()
-    name = by_alias(trained.encoder, encoders)
-    return encoders[name] if name else None
+def _encoder_terms(trained: Trained) -> EncoderTerms | None:
+    return encoder_terms(trained.encoder, load_encoders())
 
 
 def _of_classes(trained: Trained) -> str:
@@ -286,15 +285,15 @@ def _number(value: float | None) -> str:
 
 def _use(trained: Trained, folder: Path, tissue: Tissue) -> str:
     name = folder.name or "HEAD"
-    entry = _encoder_entry(trained)
+    terms = _encoder_terms(trained)
     licence = "its licence is not known here"
     cite = ""
-    if entry:
-        licence = f"licence: {escaped(entry.licence)}"
-        if entry.gated:
+    if terms:
+        licence = f"licence: {escaped(terms.licence)}"
+        if terms.gated:
             licence += "; its weights are given to those who ask on their page"
-        if entry.citation:
-            cite = f" Cite: {escaped(entry.citation)}."
+        if terms.citation:
+            cite = f" Cite: {escaped(terms.citation)}."
     stains = f" after stain normalisation ({escaped(trained.stain_norm)})"
     stains = stains if trained.stain_norm else ""
     commands = f"mil heads verify {name}\nmil predict SLIDE... --head {name} --out predicted"
@@ -310,13 +309,13 @@ def _use(trained: Trained, folder: Path, tissue: Tissue) -> str:
 def _licences(trained: Trained, dataset: DatasetConfig | None, licence: str) -> str:
     """Which licences bind the user of the head."""
     of_head = f"This head is given away under {escaped(licence)}." if licence else LICENCE_OPEN
-    entry = _encoder_entry(trained)
+    terms = _encoder_terms(trained)
     of_encoder = "The licence of its encoder is not known here."
-    if entry:
-        gate = ", whose weights are given to those who ask on their page" if entry.gated else ""
+    if terms:
+        gate = ", whose weights are given to those who ask on their page" if terms.gated else ""
         of_encoder = (
             f"The licence of its encoder {escaped(trained.encoder)}{gate} is "
-            f"{escaped(entry.licence)}."
+            f"{escaped(terms.licence)}."
         )
     of_data = "That of the data is not known here."
     if dataset and dataset.licence:

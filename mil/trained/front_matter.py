@@ -10,7 +10,7 @@ from typing import Any, NamedTuple
 
 import yaml
 
-from mil.config import EncoderConfig
+from mil.config.joined import EncoderTerms
 from mil.io.results import Metrics, RunMetrics
 from mil.statistics.classified import MOST_PROBABLE
 from mil.statistics.text import title as metric_title
@@ -56,7 +56,7 @@ def front_matter(
     *,
     title: str,
     licences: Licences,
-    encoder: EncoderConfig | None,
+    encoder: EncoderTerms | None,
 ) -> str:
     """Front matter of a head's card, with both its marks, and a line break at the end.
 
@@ -65,7 +65,7 @@ def front_matter(
         metrics: Metrics of the head's recipe.
         title: Title of the dataset.
         licences: Licences of the head and of its data.
-        encoder: Entry of the encoder, if it is known.
+        encoder: Terms of the encoder, if they are known.
     """
     results = _results(trained, metrics)
     facts: dict[str, Any] = {
@@ -99,7 +99,7 @@ def _licence(head: str) -> dict[str, str]:
 
 
 def _facts_of_mil(
-    trained: Trained, licences: Licences, encoder: EncoderConfig | None
+    trained: Trained, licences: Licences, encoder: EncoderTerms | None
 ) -> dict[str, Any]:
     """Facts that the hub has no key for."""
     facts = {

@@ -5,7 +5,6 @@ from pathlib import Path
 from typing import Any
 
 from mil.config import load_encoders
-from mil.io.bags.file import FORMAT as BAG_FORMAT
 from mil.io.bags.file import read_header
 from mil.io.provenance import Provenance, file_digest, made_from, read_provenance
 from mil.io.tables.paths import locate_masks
@@ -190,6 +189,3 @@ def _named(settings: object) -> str:
     if not isinstance(settings, dict):
         return ""
     return ", ".join(f"{name} {value}" for name, value in settings.items())
-
-
-FORMATS = {"mil.tiles": of_tiles, BAG_FORMAT: of_bag}

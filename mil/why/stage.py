@@ -6,16 +6,19 @@ from pathlib import Path
 import h5py
 
 from mil.errors import DatasetError, FormatError
+from mil.io.bags.file import FORMAT as BAG_FORMAT
 from mil.io.probe import check_opens
 from mil.io.results import METRICS, PREDICTIONS
 from mil.io.vectors import FORMAT as VECTORS
+from mil.io.tiles import FORMAT as TILES_FORMAT
 from mil.trained.record import RECORD
 from mil.why.answer import Answer
 from mil.why.heads import of_head, of_scores
 from mil.why.heatmaps import of_heatmap
+from mil.why.joined import of_any_bag
 from mil.why.predictions import of_predictions
 from mil.why.results import of_folds, of_report
-from mil.why.slides import FORMATS
+from mil.why.slides import of_tiles
 from mil.why.study import Study, study_of
 from mil.why.vectors import of_vectors
 
@@ -74,7 +77,12 @@ def _of_h5(path: Path, study: Study | None) -> Answer:
             name = str(file.attrs.get("format", ""))
     except (OSError, RuntimeError, KeyError, ValueError, TypeError):
         raise FormatError(f"{path}: is no HDF5 file, or is damaged; give {KINDS}") from None
-    answers = {**FORMATS, "mil.score": of_scores, VECTORS: of_vectors}
+    answers = {
+        TILES_FORMAT: of_tiles,
+        BAG_FORMAT: of_any_bag,
+        "mil.score": of_scores,
+        VECTORS: of_vectors,
+    }
     if name not in answers:
         raise FormatError(f"{path}: is no file of mil; give {KINDS}")
     return answers[name](path, study)

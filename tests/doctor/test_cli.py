@@ -226,3 +226,24 @@ def test_nothing_is_cut_off_at_any_width(tmp_path, width):
             f"  {long}  no pixel size in OpenSlide's properties, TIFF tags or vendor's text; "
             in shown
         )
+
+
+@pytest.mark.slow
+def test_joined_encoders_are_inspected_at_each_of_their_tilings(tmp_path):
+    tissue_slide(tmp_path / "a.tif", (2048, 1536), 0.5)
+    dataset = write_dataset(tmp_path, ["a,a.tif,a"])
+    name = "efficientnet_lite0@0.5+efficientnet_lite0@1"
+    done = doctor(dataset, "--encoder", name, "--json", tmp_path / "d.json")
+    assert done.exit_code == 0, done.output
+    found = json.loads((tmp_path / "d.json").read_text())
+    fine, coarse = (found["tiles"][f"224px_{mpp}mpp"] for mpp in ("0.5", "1"))
+    assert fine > coarse > 0
+    [joined] = found["joined"]
+    assert (joined["encoder"], joined["dim"]) == (name, 2560)
+    assert joined["bags_bytes"] == fine * (2560 * 2 + 9) + 8192
+    assert [encoder["tiling"] for encoder in found["encoders"]] == ["224px_0.5mpp", "224px_1mpp"]
+    sizes = sum(encoder["bags_bytes"] for encoder in found["encoders"])
+    assert found["bags_bytes"] == sizes + joined["bags_bytes"]
+    assert done.output.count("weights ") == 1
+    line = rf"\njoined +{re.escape(name)}: features of 2560 numbers, side by side\n"
+    assert re.search(line, done.output)

@@ -151,3 +151,12 @@ def test_another_file_is_one_line(tmp_path, read, content):
     with pytest.raises(MilError, match=r"x\.json") as error:
         read(wrong)
     assert "\n" not in str(error.value)
+
+
+def test_joined_encoders_cost_what_each_costs_and_their_bags(folder):
+    found = numbers(table(encoders=["uni@0.5+uni@1"], tiles=1000))
+    assert found["uni@0.5: tiles of 224px_0.5mpp"] == "100000"
+    assert found["uni@1: tiles of 224px_1mpp"] == "100000"
+    one = float(found["uni@1: bags on disk"].split()[0])
+    both = float(found["uni@0.5+uni@1: bags on disk"].split()[0])
+    assert both == pytest.approx(2 * one, rel=0.01)

@@ -7,7 +7,7 @@ import pytest
 
 from mil.config import EncoderConfig
 from mil.errors import ConfigError
-from mil.plan.existing import check_encoder, shared_parts
+from mil.plan.existing import BagKind, check_encoder, shared_parts
 from tests.messages import one_line
 from tests.synthetic import bag_file
 
@@ -71,15 +71,21 @@ def test_bags_that_do_not_say_are_left_to_their_readers(tmp_path):
 
 
 def test_parts_by_what_they_lack(tmp_path):
-    folders = {name: tmp_path / name for name in ("a", "b", "c", "wide")}
-    tilings = {"a": "224px_0.5mpp", "b": "224px_0.5mpp", "c": "224px_0.5mpp", "wide": "224px_1mpp"}
-    for name, slides in {"a": "12", "b": "1", "c": "14"}.items():
-        (folders[name] / "parts").mkdir(parents=True)
-        for slide in slides:
-            (folders[name] / f"parts/{slide}.csv").touch()
-    assert shared_parts(folders, list("1234"), tilings) == {
-        ("b", "c"): ["2"],
-        ("a", "b", "c"): ["3"],
-        ("a", "b"): ["4"],
+    fine = {BagKind(name, "224px_0.5mpp"): tmp_path / name for name in "abc"}
+    wide = {BagKind(name, "224px_1mpp"): tmp_path / f"wide_{name}" for name in "ab"}
+    for name, parts in {"a": "12", "b": "1", "c": "14", "wide_a": "1234", "wide_b": "123"}.items():
+        (tmp_path / name / "parts").mkdir(parents=True)
+        for part in parts:
+            (tmp_path / name / f"parts/{part}.csv").touch()
+    expected = {("b", "c"): ["2"], ("a", "b", "c"): ["3"], ("a", "b"): ["4"]}
+    assert shared_parts({**fine, **wide}, list("1234")) == {
+        encoders: {"224px_0.5mpp": parts} for encoders, parts in expected.items()
     }
-    assert shared_parts({"a": folders["a"], "wide": folders["wide"]}, list("1234"), tilings) == {}
+    # Of one encoder at two tilings no reading is shared.
+    first, *_ = fine
+    assert shared_parts({first: fine[first], **dict([*wide.items()][:1])}, list("1234")) == {}
+    (tmp_path / "wide_a/parts/4.csv").unlink()
+    assert shared_parts({**fine, **wide}, list("1234"))["a", "b"] == {
+        "224px_0.5mpp": ["4"],
+        "224px_1mpp": ["4"],
+    }

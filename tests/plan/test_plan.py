@@ -75,6 +75,27 @@ def test_a_path_that_the_workflow_takes_for_a_pattern_is_refused(study, old, new
         plan(allow_missing=True)
 
 
+def test_joined_encoders_are_made_of_bags_at_several_tilings(study):
+    name = "resnet18@0.5+resnet18@1"
+    checked = plan(encoder=["resnet18", "resnet18@1.0+resnet18@0.5"])
+    assert checked.config.encoder == ["resnet18", name]
+    # Its tiles are those of the finer one, so that all that follows sees one encoder.
+    assert checked.tilings == {"resnet18": "224px_0.5mpp", name: "224px_0.5mpp"}
+    assert checked.joined == {
+        name: [("resnet18", "224px_0.5mpp"), ("resnet18", "224px_1mpp")],
+    }
+    assert checked.extracted == checked.joined[name]
+    assert [str(path) for path in checked.bags_dirs.values()] == [
+        "results/toy/features/224px_0.5mpp/resnet18",
+        "results/toy/features/224px_1mpp/resnet18",
+    ]
+    assert state_flags(checked).endswith(
+        f"--tiles results/toy/tile/224px_0.5mpp --bags results/toy/features/224px_0.5mpp/{name}"
+    )
+    assert plan(encoder="resnet18").joined == {}
+    assert plan(encoder="resnet18").extracted == [("resnet18", "224px_0.5mpp")]
+
+
 def test_a_file_elsewhere_on_this_machine_is_fetched_only_if_the_run_allows_it(study):
     table = study / "configs/datasets/toy.csv"
     table.write_text(table.read_text().replace("https://example.org/c.tif", "file:///etc/passwd"))

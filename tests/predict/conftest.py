@@ -60,7 +60,7 @@ def make_head(place, weights_sha256):
             "task": Classification(classes=["normal", "tumour"], positive="tumour"),
         }
         trained = Trained(**{**said, **changes})
-        built = build_head(head, {}, dim=96, classes=2)
+        built = build_head(head, {}, dim=trained.dim, classes=2)
         for weight in built.parameters():
             weight.data *= 4  # so that attention and answers are far from even
         save_trained(place / name, trained, built.state_dict(), {})

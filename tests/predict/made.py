@@ -5,6 +5,7 @@ from collections.abc import Sequence
 from torch import nn
 
 from mil.config import EncoderConfig, Recipe
+from mil.config.joined import TiledEncoder
 from mil.predict.ensemble import Ensemble
 from mil.tasks import AnyTask, Classification
 from mil.trained import Calibration, Trained
@@ -34,4 +35,4 @@ def ensemble(
     each = [
         trained.model_copy(update={"calibration": one}) for one in calibrations or [None] * heads
     ]
-    return Ensemble([(nn.Identity(), one) for one in each], entry, 64, 0.5)
+    return Ensemble([(nn.Identity(), one) for one in each], [TiledEncoder("tiny", entry, 64, 0.5)])

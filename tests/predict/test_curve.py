@@ -61,9 +61,7 @@ def models(count, name="acmil"):
 
 def of_heads(heads):
     made = ensemble(TWO, len(heads))
-    return type(made)(
-        list(zip(heads, made.records, strict=True)), made.entry, made.tile_px, made.target_mpp
-    )
+    return type(made)(list(zip(heads, made.records, strict=True)), made.encoders)
 
 
 def curve_of(heads, readable, batch=7):

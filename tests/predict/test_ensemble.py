@@ -126,7 +126,8 @@ def test_heads_are_found_at_any_depth_in_the_order_of_seeds(place, make_head):
         make_head(name, seed=seed)
     found = load_ensemble(place / "heads")
     assert [trained.seed for _, trained in found.models] == [1, 2, 10]
-    assert (found.tile_px, found.target_mpp, found.streams) == (64, 0.5, True)
+    assert (found.encoder.tile_px, found.encoder.mpp, found.streams) == (64, 0.5, True)
+    assert not found.joined
 
 
 def test_heads_of_several_runs_are_said(place, make_head):

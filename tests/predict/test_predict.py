@@ -11,6 +11,7 @@ from mil.encoders.runner import BatchedEncoder
 from mil.errors import ConfigError, DatasetError
 from mil.features import stage as features_stage
 from mil.io.bags import read_bag
+from mil.io.bags.join import join_bags
 from mil.io.tables import read_csv
 from mil.predict import slide, stage
 from mil.predict.curve import SETTLED
@@ -361,3 +362,77 @@ def test_a_curve_ends_at_the_prediction_and_changes_nothing_else(place, make_hea
     assert {rows["empty"].pop(name) for name in SETTLED} == {""}
     assert rows == before
     assert not (place / "curved" / "curve" / "empty.csv").exists()
+
+
+def joined_by_hand(place):
+    """The joined bag of slide a at 0.5 and 1 µm per pixel, as the stages make it."""
+    paths = []
+    for mpp in (0.5, 1.0):
+        folder = place / f"by_hand/{mpp}"
+        tile_stage.run(
+            place / "a.tif",
+            "a",
+            folder / "tiles/a.h5",
+            tile_px=64,
+            target_mpp=mpp,
+            mpp=None,
+            config=TileConfig(min_tissue=0.6),
+        )
+        features_stage.run(
+            place / "a.tif",
+            folder / "tiles/a.h5",
+            [features_stage.Target("tiny", load_encoder("tiny"), folder / "a.h5")],
+            config=FeaturesConfig(batch_size=5, precision="fp32"),
+            threads=1,
+            device="cpu",
+        )
+        paths.append(folder / "a.h5")
+    return join_bags([read_bag(path) for path in paths], paths)
+
+
+@pytest.fixture
+def joined_head(make_head, weights_sha256):
+    weights = f"{weights_sha256}+{weights_sha256}"
+    return make_head(encoder="tiny@0.5+tiny@1", weights_sha256=weights, dim=192)
+
+
+@pytest.mark.slow
+def test_a_head_of_joined_encoders_predicts_as_stage_by_stage(place, joined_head):
+    rows, said = predict(place, keep_bags=place / "kept")
+    bag, without = joined_by_hand(place)
+    assert bag.features.shape == (48, 192)
+    # At the border of the tissue coarser tiles hold less of it than `min_tissue`.
+    assert without == (16,)
+    kept = read_bag(place / "kept/a.h5")
+    np.testing.assert_array_equal(kept.features, bag.features)
+    assert kept.encoder_settings == bag.encoder_settings
+    expected = apply(*load_trained(joined_head), bag)
+    found = [float(rows["a"][f"p_{name}"]) for name in ("normal", "tumour")]
+    np.testing.assert_allclose(found, expected.predictions, rtol=1e-6)
+    assert (rows["a"]["state"], rows["a"]["tiles"]) == ("ok", "48")
+    table = read_csv(place / "out/heatmap/a.csv")
+    np.testing.assert_allclose(
+        [float(row["attention"]) for row in table], expected.attention, rtol=2e-5, atol=1e-8
+    )
+    assert "abmil: features of 2 tilings or encoders are joined: each slide is read" in said[0]
+
+
+@pytest.mark.slow
+def test_a_slide_that_fails_has_its_state_with_joined_encoders_too(place, joined_head):
+    write_slide(place / "glass.tif", glass((1024, 768), 1), 0.5)
+    rows, _ = predict(place, slides=("glass.tif", "a.tif"), keep_bags=place / "kept")
+    assert rows["glass"]["state"] == "no_tissue"
+    assert rows["a"]["state"] == "ok"
+    assert read_bag(place / "kept/glass.h5").state == "no_tissue"
+    assert (place / "out/heatmap/glass.png").exists()
+
+
+def test_a_head_of_joined_encoders_has_no_curve_and_other_weights_are_refused(place, make_head):
+    make_head(encoder="tiny@0.5+tiny@1", weights_sha256="a+b", dim=192)
+    with one_line(ConfigError, "read, so that there is no prediction of a part of them"):
+        predict(place, curve=True)
+    with one_line(ConfigError, r"with weights a\+b and 192 features a tile, but .* 192 features"):
+        predict(place)
+    make_head(encoder="tiny@1+tiny@0.5", weights_sha256="a+b", dim=192)
+    with one_line(ConfigError, "do not state all of their tiles"):
+        predict(place)

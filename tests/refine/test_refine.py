@@ -11,7 +11,7 @@ from mil.heads import build_head
 from mil.io.tables import read_csv
 from mil.io.tile_images import footprints_of_bag
 from mil.io.tiles import read_tiles
-from mil.predict.ensemble import load_ensemble, runner_of
+from mil.predict.ensemble import load_ensemble, runners_of
 from mil.refine.grid import attended_tiles, cell_means, fine_tiles
 from mil.refine.picture import percentiles_in
 from mil.refine.scores import fine_scores
@@ -167,7 +167,7 @@ def test_a_slide_is_read_again_where_a_head_attends(place, make_head):
     bag = stage_by_stage(place)
     models = load_ensemble(folder)
     config = FeaturesConfig(batch_size=5, precision="fp32")
-    runner = runner_of(models, folder, config, "cpu")
+    [runner] = runners_of(models, folder, config, "cpu")
     out = place / "out/a.fine.png"
     line = run(
         place / "a.tif",

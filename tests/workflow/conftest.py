@@ -36,12 +36,14 @@ first = {flag: values[0] for flag, values in options.items()}
 SUFFIXES = {
     "tile": (".h5", ".geojson", ".jpg"), "features": (".h5",), "score": (".h5",),
     "heatmap": (".png", ".geojson", ".csv", ".tiles.jpg"), "refine": (".png", ".csv"),
-    "embed": (".h5",),
+    "embed": (".h5",), "join": (".h5",),
 }
 FOLDERS = {
     "tile": "--out-dir", "features": "--bags", "score": "--scores", "heatmap": "--out-dir",
-    "refine": "--out-dir", "embed": "--vectors",
+    "refine": "--out-dir", "embed": "--vectors", "join": "--out",
 }
+if arguments[:1] == ["join"]:
+    stage = "join"
 if "--table" in options:
     number, parts = map(int, first["--part"].split("of"))
     with open("configs/datasets/toy.csv") as file:

@@ -79,9 +79,7 @@ def test_vectors_are_made_where_slide_encoders_are_named(study):
     labels = table.read_text().replace("normal", "3+").replace("tumour", "2")
     table.write_text(labels)
     assert "fewshot" not in study.planned(*config)
-    assert "neither one of mean, mean_std, chief" in refused(
-        study, BAGS, "slide_encoder=acmil"
-    )
+    assert "neither one of mean, mean_std, chief" in refused(study, BAGS, "slide_encoder=acmil")
 
 
 @pytest.mark.slow

@@ -7,6 +7,8 @@ rule features:
         ensure(EMBEDDED_PART, non_empty=True),
     log:
         "logs/{dataset}/features/{tiling}/{encoder}/{part}.log",
+    wildcard_constraints:
+        encoder=PLAIN_ENCODERS,
     threads: 1
     resources:
         gpu=count_gpus,

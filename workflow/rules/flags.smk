@@ -71,7 +71,7 @@ def stream_flags(wildcards, output):
         f"--encoder {encoder} {flags.size_flags(tiling)}"
         f" --tiles {flags.quoted(TILES_DIR.format(tiling=tiling, **wildcards))}"
         f" --bags {flags.quoted(Path(file).parents[1])} --table {flags.quoted(file)}"
-        for (encoder, tiling), file in zip(PLAN.tilings.items(), output)
+        for (encoder, tiling), file in zip(PLAN.extracted, output)
     ]
     return " ".join(
         [*targets, *flags.speed_flags(CONFIG.features), *flags.device_flags(CONFIG)]
@@ -157,6 +157,15 @@ def list_head_dirs(wildcards, input):
 def get_bags_dir(wildcards):
     """Folder of the bags."""
     return str(PLAN.precomputed_dir or BAGS_DIR.format(**wildcards))
+
+
+def list_joined_dirs(wildcards):
+    """Folders of the bags to join, as arguments."""
+    folders = [
+        BAGS_DIR.format(dataset=CONFIG.dataset, **kind._asdict())
+        for kind in PLAN.joined[wildcards.encoder]
+    ]
+    return " ".join(flags.quoted(folder) for folder in folders)
 
 
 def get_scores_dir(wildcards):

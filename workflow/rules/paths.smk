@@ -134,6 +134,16 @@ def list_bags(slides, wildcards):
     return expand_parts(EMBEDDED_PART, "features", slides, **without_part(wildcards))
 
 
+def get_bags_to_join(wildcards):
+    """Tables of the bags that a part of `join` joins."""
+    return [
+        EMBEDDED_PART.format(
+            dataset=wildcards.dataset, part=wildcards.part, **kind._asdict()
+        )
+        for kind in PLAN.joined[wildcards.encoder]
+    ]
+
+
 def get_bags(wildcards):
     """Bags of all slides; see `list_bags`."""
     return list_bags(PLAN.parts("features").slides, wildcards)

@@ -110,6 +110,11 @@ with exit_on_error():
 container: CONFIG.container
 
 
+# Encoders whose bags are made from slides, and joined ones, whose bags are made of those.
+PLAIN_ENCODERS = "|".join(re.escape(name) for name in PLAN.encoders)
+JOINED_ENCODERS = "|".join(re.escape(name) for name in PLAN.joined)
+
+
 # Names of this run only: a mistyped target is refused at once, not by a job hours later.
 wildcard_constraints:
     dataset=re.escape(CONFIG.dataset),

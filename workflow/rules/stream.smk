@@ -12,14 +12,14 @@ rule stream:
                 ),
                 non_empty=True,
             )
-            for encoder, tiling in PLAN.tilings.items()
+            for encoder, tiling in PLAN.extracted
         ],
     log:
         "logs/{dataset}/stream/{part}.log",
     threads: 1
     resources:
         gpu=count_gpus,
-        mem_mb=grow(6000 + 4000 * len(PLAN.tilings)),
+        mem_mb=grow(6000 + 4000 * len(PLAN.extracted)),
         runtime=grow(24 * HOUR),
         slides=count_members("features"),
     params:

@@ -4,7 +4,7 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
-from mil.config import NAME
+from mil.config.joined import ENCODERS
 from mil.errors import DatasetError, FormatError
 from mil.io.bags import BagHeader, read_header
 
@@ -45,7 +45,7 @@ def kind_of_bags(path: Path) -> BagHeader:
         header = read_header(path)
     except FormatError as error:
         raise DatasetError(f"bags: {error}; {IMPORT}") from None
-    if not re.fullmatch(NAME, header.encoder) or len(header.encoder) > LONGEST_NAME:
+    if not re.fullmatch(ENCODERS, header.encoder) or len(header.encoder) > LONGEST_NAME:
         raise DatasetError(
             f"bags: {path}: its encoder is called {header.encoder[:LONGEST_NAME]!r}, which "
             "cannot name a folder; "

@@ -1,0 +1,324 @@
+"""Bags of one slide joined: features of coarser tiles beside those of the finer tiles in them.
+
+DSMIL does so with tiles of two magnifications (Li, Li and Eliceiri, CVPR 2021): a tile's
+features are joined by those of the coarser tile that it lies in.
+"""
+
+import json
+from collections.abc import Sequence
+from dataclasses import fields
+from math import isclose
+from pathlib import Path
+from typing import Any, NamedTuple
+
+import numpy as np
+from jaxtyping import Float, Int
+
+from mil.config.joined import BETWEEN, EncoderAt, is_joined, joined_name
+from mil.errors import FormatError
+from mil.io.bags.file import Bag, BagHeader
+from mil.io.bags.fingerprint import bag_digest
+from mil.io.bags.folder import LONGEST_NAME
+from mil.io.provenance import made_from
+
+# Key of the joined bags in `BagHeader.encoder_settings`.
+JOINED = "joined"
+# Facts of each joined bag that a bag states there.
+PART_FACTS = (
+    "encoder",
+    "encoder_revision",
+    "weights_sha256",
+    "transform",
+    "precision",
+    "tile_px",
+    "target_mpp",
+    "side_level0_px",
+    "tile_digest",
+    "encoder_settings",
+)
+# Corners are whole pixels, so tiles side by side may leave a pixel between them.
+ROUNDING_PX = 1.0
+# Tiles that may lie around a centre at one distance.
+MOST_TIES = 4
+# Lengths that differ by a smaller share are equal.
+SAME = 1e-6
+NOWHERE = -1
+# Characters of a checksum that messages show.
+SHOWN_CHARACTERS = 12
+
+
+class JoinedBag(NamedTuple):
+    """A bag of several, and how many of its tiles lack which features.
+
+    Attributes:
+        bag: The bag; its tiles are those of the first bag.
+        without: Number of valid tiles that lie in no valid tile of a further bag, in the
+            order of these; zeros stand in place of its features.
+    """
+
+    bag: Bag
+    without: tuple[int, ...]
+
+
+def join_bags(bags: Sequence[Bag], paths: Sequence[Path]) -> JoinedBag:
+    """The bag of the first bag's tiles, each with its features by all encoders.
+
+    The features of a tile are those of the first bag, then those of each further one: of
+    its tile whose footprint holds the centre of the first bag's tile, the nearest if there
+    are several. Where no tile that could be read holds it, zeros follow: no tissue is left
+    out. A state that is not `ok` is the state of the joined bag, which then has no tiles.
+
+    Args:
+        bags: Two bags or more of one slide, that of the finest tiles first.
+        paths: Their files, for messages.
+
+    Raises:
+        FormatError: The bags are of several slides, or of one at several sizes; their
+            positions are not known; or the first tiles are not the finest.
+    """
+    first = bags[0]
+    for bag, path in zip(bags[1:], paths[1:], strict=True):
+        if bag.slide != first.slide:
+            raise FormatError(
+                f"{path}: is the bag of slide {bag.slide!r}, but {paths[0]} of {first.slide!r}; "
+                "join bags of one slide"
+            )
+    failed = next((bag for bag in bags if bag.state != "ok"), None)
+    if failed is not None:
+        return JoinedBag(_empty(bags, failed, paths), (0,) * (len(bags) - 1))
+    for bag, path in zip(bags, paths, strict=True):
+        _check_placed(bag, path, first, paths[0])
+    rows = [_rows_around(first, bag) for bag in bags[1:]]
+    features = np.concatenate(
+        [
+            first.features,
+            *(_taken(bag, of_bag) for bag, of_bag in zip(bags[1:], rows, strict=True)),
+        ],
+        axis=1,
+    )
+    # As in every bag: rows of tiles that could not be read are zeros.
+    features[~first.valid] = 0
+    without = tuple(int(((of_bag == NOWHERE) & first.valid).sum()) for of_bag in rows)
+    further = [f"{bag.reason} ({_short_name(bag)})" for bag in bags[1:] if bag.reason]
+    reason = "; ".join(filter(None, [first.reason, *further]))
+    header = _header(bags, paths, state="ok", reason=reason, without=without)
+    return JoinedBag(
+        Bag(**header, features=features, coords=first.coords, valid=first.valid), without
+    )
+
+
+def joined_digest(path: Path) -> str:
+    """Digest of a bag to join: of what it was made from, and of its numbers.
+
+    Raises:
+        FormatError: It is not a bag.
+    """
+    return f"{made_from(path)} {bag_digest(path)}"
+
+
+def joined_weights(checksums: Sequence[str]) -> str:
+    """Checksums of the weights of joined encoders, one after another.
+
+    Empty where one is not known: those of some would not tell two sets apart.
+    """
+    return BETWEEN.join(checksums) if all(checksums) else ""
+
+
+def shown_weights(checksum: str) -> str:
+    """The first characters of a checksum, or of each of joined encoders."""
+    return BETWEEN.join(one[:SHOWN_CHARACTERS] for one in checksum.split(BETWEEN))
+
+
+def joined_parts(header: BagHeader) -> list[dict[str, Any]]:
+    """Facts of each bag that a joined bag was made of; empty for any other bag.
+
+    Args:
+        header: Header of a bag, which may come from anywhere.
+    """
+    if not is_joined(header.encoder):
+        return []
+    try:
+        settings = json.loads(header.encoder_settings or "{}")
+    # RecursionError: JSON that is nested deeper than Python reads.
+    except (ValueError, RecursionError):
+        return []
+    parts = settings.get(JOINED) if isinstance(settings, dict) else None
+    return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
+
+
+def joined_sizes(header: BagHeader) -> list[tuple[int | None, float | None]]:
+    """Side of a tile, pixels, and resolution, µm per pixel, of each joined bag.
+
+    Args:
+        header: Header of a bag, which may come from anywhere; of a bag that is not joined
+            there are none.
+    """
+    sizes: list[tuple[int | None, float | None]] = []
+    for part in joined_parts(header):
+        side = part.get("tile_px")
+        mpp = part.get("target_mpp")
+        sizes.append(
+            (
+                side if isinstance(side, int) else None,
+                float(mpp) if isinstance(mpp, int | float) else None,
+            )
+        )
+    return sizes
+
+
+def tiles_around(
+    corners: Int[np.ndarray, "tiles 2"],
+    side_px: float,
+    coarse_corners: Int[np.ndarray, "coarse 2"],
+    coarse_side_px: float,
+) -> Int[np.ndarray, " tiles"]:
+    """Row of the coarse tile whose footprint holds each tile's centre.
+
+    Of several, that with the nearest centre by the larger of both distances along x and y;
+    of equally near ones the first. -1 where there is none.
+
+    Args:
+        corners: Top left corners of the tiles, level-0 pixels, (x, y).
+        side_px: Side of a tile, level-0 pixels.
+        coarse_corners: The same of the coarse tiles.
+        coarse_side_px: Side of a coarse tile, level-0 pixels.
+    """
+    # Here, since it takes a while to load, and most readers of bags join none.
+    from scipy.spatial import KDTree
+
+    if not len(corners) or not len(coarse_corners):
+        return np.full(len(corners), NOWHERE)
+    centres = corners + side_px / 2
+    coarse_centres = coarse_corners + coarse_side_px / 2
+    neighbours = np.arange(1, min(MOST_TIES, len(coarse_corners)) + 1)
+    reach = coarse_side_px / 2 + ROUNDING_PX
+    tree = KDTree(coarse_centres)
+    # A footprint holds a centre if the larger distance is at most half a side.
+    distances, rows = tree.query(centres, k=neighbours, p=np.inf, distance_upper_bound=reach)
+    # Rows beyond the last one stand where there is no neighbour.
+    nearest = np.where(distances <= distances[:, :1], rows, len(coarse_corners)).min(axis=1)
+    return np.where(nearest < len(coarse_corners), nearest, NOWHERE)
+
+
+def _rows_around(first: Bag, coarse: Bag) -> Int[np.ndarray, " tiles"]:
+    """Row of the valid tile of a coarser bag that each tile lies in, or -1."""
+    # `_check_placed` has refused bags without.
+    assert first.coords is not None
+    assert coarse.coords is not None
+    valid = np.flatnonzero(coarse.valid)
+    among_valid = tiles_around(
+        first.coords,
+        first.side_level0_px or 0.0,
+        coarse.coords[valid],
+        coarse.side_level0_px or 0.0,
+    )
+    if not len(valid):
+        return among_valid
+    return np.where(among_valid == NOWHERE, NOWHERE, valid[among_valid])
+
+
+def _taken(bag: Bag, rows: Int[np.ndarray, " tiles"]) -> Float[np.ndarray, "tiles dim"]:
+    """Features of rows of a bag; zeros where a row is -1."""
+    taken = np.zeros((len(rows), bag.features.shape[1]), bag.features.dtype)
+    known = rows != NOWHERE
+    taken[known] = bag.features[rows[known]]
+    return taken
+
+
+def _check_placed(bag: Bag, path: Path, first: Bag, first_path: Path) -> None:
+    """Refuse a bag whose tiles cannot be found among those of the first bag."""
+    if bag.coords is None or not bag.side_level0_px:
+        raise FormatError(
+            f"{path}: does not say where its tiles lie on the slide, or how large they are; import "
+            "it again with the files of its coordinates and --side-level0-px"
+        )
+    for name in ("width_level0_px", "height_level0_px", "mpp_level0"):
+        value = getattr(bag, name)
+        usual = getattr(first, name)
+        if value and usual and not isclose(value, usual, rel_tol=SAME):
+            raise FormatError(
+                f"{path}: {name} is {value}, but {usual} in {first_path}; join bags of the same "
+                "slide file"
+            )
+    if bag.side_level0_px < (first.side_level0_px or 0) * (1 - SAME):
+        raise FormatError(
+            f"{path}: its tiles are {bag.side_level0_px:g} px wide on the slide, finer than those "
+            f"of {first_path} ({first.side_level0_px:g} px); name the folder of the finest tiles "
+            "first"
+        )
+
+
+def _empty(bags: Sequence[Bag], failed: Bag, paths: Sequence[Path]) -> Bag:
+    """The bag of a slide that is not `ok` in one of the bags: no rows, but as wide."""
+    without = (0,) * (len(bags) - 1)
+    reason = failed.reason
+    if failed is not bags[0]:
+        # Behind it: advice goes by how a reason begins.
+        reason = f"{failed.reason} ({_short_name(failed)})"
+    dim = sum(bag.features.shape[1] for bag in bags)
+    dtype = np.result_type(*(bag.features for bag in bags))
+    return Bag(
+        **_header(bags, paths, state=failed.state, reason=reason, without=without),
+        features=np.zeros((0, dim), dtype),
+        coords=np.zeros((0, 2), np.int32),
+        valid=np.zeros(0, bool),
+    )
+
+
+def _header(
+    bags: Sequence[Bag],
+    paths: Sequence[Path],
+    *,
+    state: str,
+    reason: str,
+    without: Sequence[int],
+) -> dict[str, Any]:
+    """Fields of the joined bag's header: tiles of the first, encoders of all."""
+    first = bags[0]
+    encoder = joined_name([_encoder_of(bag) for bag in bags])
+    if len(encoder) > LONGEST_NAME:
+        raise FormatError(
+            f"{paths[0]}: the name of the joined encoders, {encoder[:LONGEST_NAME]}..., is longer "
+            f"than {LONGEST_NAME} characters, which no folder should have; join fewer"
+        )
+    parts = [
+        {**_facts(bag), "dim": bag.features.shape[1], "without": number}
+        for bag, number in zip(bags, (0, *without), strict=True)
+    ]
+    weights = [bag.weights_sha256 for bag in bags]
+    return {
+        **{field.name: getattr(first, field.name) for field in fields(BagHeader)},
+        "encoder": encoder,
+        "state": state,
+        "reason": reason,
+        "encoder_revision": _together([bag.encoder_revision for bag in bags]),
+        "encoder_settings": json.dumps({JOINED: parts}),
+        "weights_sha256": joined_weights(weights),
+        "transform": _together([bag.transform for bag in bags]),
+        "precision": _together([bag.precision for bag in bags]),
+        "source": _together([bag.source for bag in bags]),
+    }
+
+
+def _facts(bag: Bag) -> dict[str, Any]:
+    """Facts of a joined bag that are known."""
+    facts = {name: getattr(bag, name) for name in PART_FACTS}
+    return {name: value for name, value in facts.items() if value not in (None, "")}
+
+
+def _encoder_of(bag: Bag) -> EncoderAt:
+    """Encoder of a bag with its tiles, which the name of joined encoders states already."""
+    if is_joined(bag.encoder):
+        return EncoderAt(bag.encoder, None, bag.tile_px)
+    return EncoderAt(bag.encoder, bag.target_mpp, bag.tile_px)
+
+
+def _short_name(bag: Bag) -> str:
+    """Encoder of a bag with its resolution, for reasons."""
+    return str(_encoder_of(bag)._replace(tile_px=None))
+
+
+def _together(values: Sequence[str]) -> str:
+    """Values that are all equal, once; else one after another."""
+    known = list(dict.fromkeys(filter(None, values)))
+    return " + ".join(known)
