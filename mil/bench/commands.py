@@ -269,6 +269,14 @@ def bench_learn(
     witness: Annotated[
         float, typer.Option(min=0, max=1, help="Share of tumour tiles in a positive slide.")
     ] = 0.08,
+    stain_shift: Annotated[
+        bool,
+        typer.Option(
+            "--stain-shift",
+            help="Second test set of another stain: tiles are divided into two groups by their "
+            "colour, as of two centres, and all other slides are of one group.",
+        ),
+    ] = False,
     encoder: Annotated[
         str, typer.Option(help="Name of an encoder in configs/encoders.yaml.")
     ] = DEFAULT_ENCODER,
@@ -328,6 +336,7 @@ def bench_learn(
             test_slides=test_slides,
             second_test_slides=second_test_slides,
             witness=witness,
+            stain_shift=stain_shift,
         ),
         BankOptions(
             folder=bank or (json.parent if json else Path()) / "learn-bank",

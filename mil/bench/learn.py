@@ -111,6 +111,7 @@ def run(
         stains=options.stains,
         tool_cohorts=tool_cohorts,
         threads=threads,
+        by_stain=settings.stain_shift,
     )
     tasks = [
         FitTask(bank, name, settings, row, recipe, seed)
@@ -128,6 +129,8 @@ def run(
         f"mil bench learn, {len(names)} cohorts, {settings.train_slides} training slides, "
         f"{100 * settings.witness:g} % tumour, {choices.seeds} seeds, {options.encoder}{stains}"
     )
+    if settings.stain_shift:
+        title += ", second test set of another stain"
     tables = [learn_table(title, list(rows), complete, settings)]
     if references:
         tables.append(difference_table(references, complete))

@@ -41,6 +41,7 @@ class FeatureBank:
         labels: 1 for tumour, 0 for normal.
         usable: tiles that are not blank.
         stains: number of stains.
+        groups: group of each tile by its own stain, where cohorts divide them by it.
     """
 
     folder: Path
@@ -48,6 +49,7 @@ class FeatureBank:
     labels: Int[np.ndarray, " tiles"]
     usable: Bool[np.ndarray, " tiles"]
     stains: int
+    groups: Int[np.ndarray, " tiles"] | None = None
 
     def features(self) -> Float16[np.ndarray, "stains tiles dim"]:
         """Features of all tiles under all stains, read once in a process."""

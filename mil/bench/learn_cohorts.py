@@ -2,7 +2,8 @@
 
 Tiles lie in four pools, for training, validation and two test sets, which share none.
 Stains are apart too: those of training and validation, of the test set, and of the
-second test set.
+second test set. With a shift of the stain the second test set has all tiles of another
+centre's stain, and no other set has any.
 """
 
 from collections.abc import Sequence
@@ -11,7 +12,7 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Float16, Int
+from jaxtyping import Bool, Float16, Int
 from pydantic import Field
 
 from mil.bench.learn_bank import FeatureBank, ToolCohort
@@ -45,12 +46,21 @@ class CohortSettings(Section):
         0.08, ge=0, le=1, description="Share of tumour tiles in a positive slide."
     )
 
+    stain_shift: bool = Field(
+        False,
+        description="Whether the second test set is of tiles of another stain than all others.",
+    )
+
     def tool_cohort(self, seed: int) -> ToolCohort:
         """Slides of `mil demo composites` with as many training slides.
 
         Raises:
-            ConfigError: they leave no validation slide of each class.
+            ConfigError: they leave no validation slide of each class, or stains are to shift.
         """
+        if self.stain_shift:
+            raise ConfigError(
+                "--tool-seed: has slides of all stains, --stain-shift divides them; leave one out"
+            )
         if self.train_slides < FEWEST_OF_TOOL:
             raise ConfigError(
                 f"--tool-seed: has a third as many validation slides as training slides; set "
@@ -125,13 +135,7 @@ def build_cohort(bank: FeatureBank, name: CohortName, settings: CohortSettings) 
         DatasetError: there are too few tiles of a class, or too few stains.
     """
     rng = name.rng(POOLS)
-    if name.kind == "tool":
-        # The tool's own draws, to know which tiles are left for testing.
-        tool_rng = np.random.default_rng(name.seed)
-        by_split = draw_pools(tool_rng, bank.labels, bank.usable, second=True)
-        pools = [by_split["train"], by_split["val"], by_split["test"], by_split["second"]]
-    else:
-        pools = _draw_pools(rng, bank)
+    pools = _pools(rng, bank, name, settings)
     stains = _draw_stains(rng, bank.stains)
     features = bank.features()
 
@@ -151,11 +155,44 @@ def build_cohort(bank: FeatureBank, name: CohortName, settings: CohortSettings) 
     return Cohort(train, valid, tests)
 
 
-def _draw_pools(rng: Rng, bank: FeatureBank) -> list[Pool]:
+def _pools(rng: Rng, bank: FeatureBank, name: CohortName, settings: CohortSettings) -> list[Pool]:
     """Pools of training, validation, test and second test."""
+    if name.kind == "tool":
+        # The tool's own draws, to know which tiles are left for testing.
+        tool_rng = np.random.default_rng(name.seed)
+        by_split = draw_pools(tool_rng, bank.labels, bank.usable, second=True)
+        return [by_split["train"], by_split["val"], by_split["test"], by_split["second"]]
+    if settings.stain_shift:
+        # The larger group is that of training in every other cohort.
+        return _shifted_pools(rng, bank, trained=name.seed % 2)
+    return _draw_pools(rng, bank.labels, bank.usable)
+
+
+def _shifted_pools(rng: Rng, bank: FeatureBank, trained: int) -> list[Pool]:
+    """Pools of which the second test set has all tiles of one stain, the others another's.
+
+    Args:
+        rng: random state of the pools.
+        bank: bank whose tiles are in groups by their own stain.
+        trained: group of the tiles for training, validation and the first test set.
+    """
+    assert bank.groups is not None, "tiles of the bank are in no groups"
+    first, valid, test, rest = _draw_pools(rng, bank.labels, bank.groups == trained)
+    train = (np.concatenate([first[0], rest[0]]), np.concatenate([first[1], rest[1]]))
+    others = [
+        np.flatnonzero((bank.labels == label) & (bank.groups == 1 - trained))
+        for label in range(len(CLASS_NAMES))
+    ]
+    return [train, valid, test, (others[0], others[1])]
+
+
+def _draw_pools(
+    rng: Rng, labels: Int[np.ndarray, " tiles"], usable: Bool[np.ndarray, " tiles"]
+) -> list[Pool]:
+    """Disjoint pools of the usable tiles: of training, validation, test and second test."""
     by_class = []
     for label, name in enumerate(CLASS_NAMES):
-        order = rng.permutation(np.flatnonzero((bank.labels == label) & bank.usable))
+        order = rng.permutation(np.flatnonzero((labels == label) & usable))
         ends = [int(len(order) * share) for share in TILE_SHARES]
         parts = np.split(order, ends)
         if not all(map(len, parts)):

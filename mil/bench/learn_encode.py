@@ -15,6 +15,7 @@ from jaxtyping import Float16, UInt8
 from PIL import Image
 
 from mil.bench.learn_bank import VERSION, FeatureBank, ToolCohort, stain_file, write_features
+from mil.bench.learn_stains import stain_groups
 from mil.config import FeaturesConfig, encoder_name, load_encoder
 from mil.demo.composite import JPEG_QUALITY, oriented, stained
 from mil.demo.composite_plan import (
@@ -100,6 +101,7 @@ def open_bank(
     stains: int,
     tool_cohorts: Sequence[ToolCohort],
     threads: int,
+    by_stain: bool = False,
 ) -> FeatureBank:
     """Open a bank, and encode what is not in it yet; an interrupted one is continued.
 
@@ -109,6 +111,7 @@ def open_bank(
         stains: number of stains, at most `MAX_STAINS`.
         tool_cohorts: slides of `mil demo composites` to encode too, without its tests.
         threads: number of threads that prepare and encode tiles.
+        by_stain: whether tiles are divided into two groups by their own stain.
 
     Raises:
         DatasetError: a tile cannot be read, or there are too few.
@@ -116,7 +119,8 @@ def open_bank(
     tiles = source.tiles
     folder = cache / f"bank-{source.digest}"
     usable = tiles_with_tissue(tiles)
-    bank = FeatureBank(folder, source.digest, tiles.labels, usable, stains)
+    groups = stain_groups(tiles, usable) if by_stain else None
+    bank = FeatureBank(folder, source.digest, tiles.labels, usable, stains, groups)
     missing_stains = [stain for stain in range(stains) if not (folder / stain_file(stain)).exists()]
     missing_cohorts = [cohort for cohort in tool_cohorts if not (folder / cohort.file).exists()]
     if missing_stains or missing_cohorts:

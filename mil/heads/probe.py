@@ -22,7 +22,7 @@ from mil.heads._stream import PoolsTiles
 from mil.kernels.dispatch import at_least_float32
 
 QUERIES = 32
-# Published initial values.
+# Standard deviation of the published initial values.
 QUERY_STD = 0.02
 
 
@@ -45,6 +45,15 @@ class Config(ProbeConfig):
         True,
         description="Learned queries; false: queries stay at their random initial values, a "
         "control that shows what attention has learned.",
+    )
+
+    query_std: float = Field(
+        QUERY_STD,
+        gt=0,
+        allow_inf_nan=False,
+        description="Standard deviation of the initial values of learned queries. At the published "
+        "0.02 all tiles begin with the same attention; at 1 the scores of standardised tiles have "
+        "variance 1.",
     )
 
     def sizes(self, width: int) -> tuple[int, int]:
@@ -73,7 +82,7 @@ class Head(PoolsTiles):
         queries, row = config.sizes(width)
         self.reduce = reducer(config, config.hidden, dim)
         if config.train_queries:
-            self.queries = nn.Parameter(torch.empty(queries, width).normal_(std=QUERY_STD))
+            self.queries = nn.Parameter(torch.empty(queries, width).normal_(std=config.query_std))
         else:
             # Scores of unit variance for features of unit variance.
             self.register_buffer("queries", torch.randn(queries, width))

@@ -7,6 +7,7 @@ from math import log
 import numpy as np
 import pytest
 import torch
+from PIL import Image
 from typer.testing import CliRunner
 
 from mil.bench import learn, learn_encode
@@ -18,6 +19,7 @@ from mil.bench.learn_fit import SlidePrediction, train_and_predict
 from mil.bench.learn_probe import probe_and_predict
 from mil.bench.learn_results import LearnResult, TestMetrics, measure
 from mil.bench.learn_rows import LearnRun, references_of, rows_of
+from mil.bench.learn_stains import stain_groups
 from mil.bench.learn_table import CEILING, by_cohort, difference_table, estimate, learn_table
 from mil.cli import app
 from mil.config import Recipe, load_recipe
@@ -111,6 +113,39 @@ def test_sets_share_no_tile_and_test_sets_no_stain(bank):
     assert not (train | valid) & first
     assert not (train | valid | first) & second
     assert len(train) > 5
+
+
+@pytest.mark.parametrize(("seed", "trained"), [(1, 1), (2, 0)])
+def test_a_stain_shift_tests_on_all_tiles_of_the_other_stain(bank, seed, trained):
+    groups = np.where(bank.usable, np.arange(120) % 3 == 0, -1)
+    cohort = drawn(replace(bank, groups=groups), seed=seed, train_slides=40, stain_shift=True)
+    tiles = [set(np.concatenate([slide.tiles for slide in part])) for part in sets_of(cohort)]
+    assert sum(map(len, tiles)) == len(set.union(*tiles))
+    *same, other = tiles
+    assert set.union(*same) <= set(np.flatnonzero(groups == trained))
+    assert other <= set(np.flatnonzero(groups == 1 - trained))
+    # 45 % for training, and the 20 % that a second test set has without a shift.
+    assert len(tiles[0]) == pytest.approx(0.65 * (groups == trained).sum(), abs=4)
+
+
+def test_slides_of_the_tool_have_all_stains():
+    with one_line(ConfigError, "--stain-shift"):
+        SMALL.model_copy(update={"stain_shift": True}).tool_cohort(0)
+
+
+def test_tiles_are_told_apart_by_their_stain_not_by_their_darkness(tmp_path):
+    tiles = read_labelled_tiles(labelled_tiles(tmp_path / "tiles", 6))
+    rng = np.random.default_rng(0)
+    purple, pink = np.array([0.5, 0.9, 0.3]), np.array([0.3, 0.9, 0.8])
+    is_pink = np.arange(len(tiles.paths)) % 3 == 0
+    for path, pink_one in zip(tiles.paths, is_pink, strict=True):
+        density = rng.uniform(0.2, 1.5) * (pink if pink_one else purple)
+        noise = rng.normal(0, 0.02, (8, 8, 3))
+        pixels = (256 * np.exp(-(density + noise))).clip(0, 255).astype(np.uint8)
+        Image.fromarray(pixels).save(path)
+    usable = np.arange(len(tiles.paths)) != 4
+    expected = np.where(usable, is_pink, -1)
+    np.testing.assert_array_equal(stain_groups(tiles, usable), expected)
 
 
 def test_slides_hold_the_banks_features_and_a_spot_of_tumour(bank):

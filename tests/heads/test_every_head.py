@@ -38,6 +38,7 @@ SLOW_RECIPES = {
     "dtfd",
     "transmil",
     "ep_frozen",
+    "ep_published",
     "lama",
     "mixed_agent",
     "mixed_dynamic_mask",

@@ -130,6 +130,12 @@ def test_a_row_that_queries_cannot_divide_is_one_line():
         build_head("probe", {"queries": 3}, dim=8, classes=2)
 
 
+def test_queries_begin_with_the_standard_deviation_of_the_option():
+    for std in (0.02, 1.0):
+        queries = built("probe", 512, queries=32, query_std=std).queries
+        assert float(queries.detach().std()) == pytest.approx(std, rel=0.05)
+
+
 def test_frozen_queries_stay_and_learned_ones_move():
     for train_queries in (False, True):
         head = built("probe", 8, train_queries=train_queries).train()

@@ -103,6 +103,24 @@ def test_every_head_takes_what_is_planned_for_it(name, slides):
     build_head(name, planned.options, dim=16, classes=2)
 
 
+@pytest.mark.parametrize(
+    ("name", "options", "lr"),
+    [
+        ("ep", {"hidden": 64, "norm": False, "query_std": 1.0}, 1e-3),
+        ("ep_published", {"hidden": None, "norm": True, "query_std": 0.02}, 1e-3),
+        ("ep_frozen", {"hidden": None, "norm": True}, 1e-3),
+        ("lama", {"hidden": 64, "norm": False}, 1e-3),
+        ("mha", {"hidden": 64}, 3e-3),
+    ],
+)
+def test_heads_that_begin_with_flat_attention_get_settings_of_their_own(name, options, lr):
+    planned = plan_recipe(load_recipe(name), COHORT)
+    assert {key: planned.options[key] for key in options} == options
+    assert planned.train.lr == pytest.approx(lr)
+    regression = COHORT.model_copy(update={"task": "regression"})
+    assert plan_recipe(load_recipe(name), regression).options == load_recipe(name).options
+
+
 def test_a_task_that_compares_the_bags_of_a_batch_gets_enough_of_them():
     cohort = COHORT.model_copy(update={"task": "survival_cox", "smallest_batch": 2})
     assert plan_recipe(recipe("auto"), cohort).train.batch_bags >= 2

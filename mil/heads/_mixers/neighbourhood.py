@@ -87,23 +87,24 @@ def window_of(coords: Int[Tensor, "tiles 2"], options: Options) -> Int[Tensor, "
     margin = dilation * (options.window + options.stride)
     across = int(cells[:, 0].max()) + 2 * margin + 1
     keys, tile_of = first_in_cell(_key(cells + margin, across))
-    places = []
+    steps = torch.arange(-reach, reach + 1, device=coords.device)
     self_place = torch.arange(len(coords), device=coords.device)
-    for down in range(-reach, reach + 1):
-        for right in range(-reach, reach + 1):
-            shift = number.new_tensor([right, down])
-            cell = (leader + shift) * dilation + residue
-            key = _key(cell + margin, across)
-            index = torch.searchsorted(keys, key).clamp(max=len(keys) - 1)
-            there = tile_of[index].masked_fill(keys[index] != key, -1)
-            # At its own place a tile is itself, not the first of its position.
-            own = (cell == cells).all(1)
-            places.append(torch.where(own, self_place, there))
-    return torch.stack(places)
+    rows = []
+    # A row of the window at a time: a loop over its places would take longer than the attention.
+    for down in steps:
+        shifts = torch.stack([steps, down.expand(len(steps))], 1)
+        cell = (leader + shifts[:, None]) * dilation + residue
+        key = _key(cell + margin, across)
+        index = torch.searchsorted(keys, key).clamp(max=len(keys) - 1)
+        there = tile_of[index].masked_fill(keys[index] != key, -1)
+        # At its own place a tile is itself, not the first of its position.
+        own = (cell == cells).all(-1)
+        rows.append(torch.where(own, self_place, there))
+    return torch.cat(rows)
 
 
 def _key(cells: Tensor, across: int) -> Tensor:
-    return cells[:, 1] * across + cells[:, 0]
+    return cells[..., 1] * across + cells[..., 0]
 
 
 def _moved(window: Tensor, first: int) -> Tensor:
