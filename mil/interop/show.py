@@ -112,8 +112,8 @@ def _bag_lines(path: Path) -> Iterator[str]:
     parts = joined_parts(bag)
     # Not missed where stains were not normalised, as in nearly all bags; and of a joined bag
     # the lines of its parts say the settings in words.
-    absent = () if bag.stain_norm else ("stain_norm", "stain")
-    absent += ("encoder_settings",) if parts else ()
+    absent = [] if bag.stain_norm else ["stain_norm", "stain"]
+    absent += ["encoder_settings"] if parts else []
     for header_field in fields(BagHeader):
         if header_field.name not in absent:
             yield _line(header_field.name, getattr(bag, header_field.name))

@@ -9,8 +9,8 @@ from mil.errors import DatasetError, FormatError
 from mil.io.bags.file import FORMAT as BAG_FORMAT
 from mil.io.probe import check_opens
 from mil.io.results import METRICS, PREDICTIONS
-from mil.io.vectors import FORMAT as VECTORS
 from mil.io.tiles import FORMAT as TILES_FORMAT
+from mil.io.vectors import FORMAT as VECTORS
 from mil.trained.record import RECORD
 from mil.why.answer import Answer
 from mil.why.heads import of_head, of_scores

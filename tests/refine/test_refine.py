@@ -206,7 +206,7 @@ def test_tiles_are_read_again_in_the_stains_of_their_bag(place, make_head, monke
     bag = stage_by_stage(place, stain_norm="macenko")
     footprints = footprints_of_bag(bag, read_tiles(place / "by_hand/a.h5").geometry)
     fine = fine_tiles(bag.coords, 128.0, np.arange(len(bag.coords)), per_side=1, most=1000)
-    runner = runner_of(
+    [runner] = runners_of(
         load_ensemble(folder), folder, FeaturesConfig(batch_size=5, precision="fp32"), "cpu"
     )
     features = _embedded(place / "a.tif", footprints, fine, bag, runner, RefineSettings(1))[1]

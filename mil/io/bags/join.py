@@ -74,7 +74,8 @@ def join_bags(bags: Sequence[Bag], paths: Sequence[Path]) -> JoinedBag:
 
     Raises:
         FormatError: The bags are of several slides, or of one at several sizes; their
-            positions are not known; or the first tiles are not the finest.
+            stains are normalised in different ways; their positions are not known; or the
+            first tiles are not the finest.
     """
     first = bags[0]
     for bag, path in zip(bags[1:], paths[1:], strict=True):
@@ -82,6 +83,12 @@ def join_bags(bags: Sequence[Bag], paths: Sequence[Path]) -> JoinedBag:
             raise FormatError(
                 f"{path}: is the bag of slide {bag.slide!r}, but {paths[0]} of {first.slide!r}; "
                 "join bags of one slide"
+            )
+        if bag.stain_norm != first.stain_norm:
+            raise FormatError(
+                f"{path}: its stains are normalised by {bag.stain_norm or 'no method'}, those of "
+                f"{paths[0]} by {first.stain_norm or 'none'}; join bags with the same "
+                "features.stain_norm"
             )
     failed = next((bag for bag in bags if bag.state != "ok"), None)
     if failed is not None:

@@ -197,6 +197,10 @@ def test_bags_that_do_not_go_together_are_refused(tmp_path):
     write_bag(tmp_path / "n/s1.h5", nowhere)
     with one_line(FormatError, "does not say where its tiles lie"):
         joined(fine, tmp_path / "n/s1.h5")
+    stain = {"stain_norm": "macenko", "stain": "{}"}
+    normalised = coarse_bag(tmp_path / "m", np.ones((1, 1)), [[0, 0]], encoder=stain)
+    with one_line(FormatError, "stains are normalised by macenko, those of .* by none"):
+        joined(fine, normalised)
     long = coarse_bag(tmp_path / "l", np.ones((1, 1)), [[0, 0]], encoder={"encoder": "u" * 99})
     with one_line(FormatError, "longer than 100 characters"):
         joined(fine, long)
