@@ -115,7 +115,7 @@ class FeaturesConfig(Section):
     dtype: Literal["float16", "float32"] = Field(
         "float16", description="Data type of the features stored in a bag."
     )
-    # Off: encoders that saw many stains need it little (docs/results/composite.md).
+    # Off: on composite slides it does not help (docs/results/composite.md).
     stain_norm: Literal["none", "macenko"] = Field(
         "none",
         description="Stain normalisation of the tiles of a slide before the encoder: none; or "
