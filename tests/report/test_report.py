@@ -10,6 +10,7 @@ import pytest
 
 from mil.errors import FormatError
 from mil.io.bags.advice import ADVICE
+from mil.io.fewshot import Curve, Point, write_curves
 from mil.io.tables import read_csv, write_csv
 from mil.report.results import result_sections
 from mil.report.stage import run
@@ -246,7 +247,7 @@ def test_colours_of_even_attention_have_a_caution_beside_them(study):
     assert "almost uniform" not in report(study)
 
 
-def compared(study, comparison) -> str:
+def compared(study, comparison, fewshot=()) -> str:
     run(
         str(study / "d.yaml"),
         [study / "tile"],
@@ -256,6 +257,7 @@ def compared(study, comparison) -> str:
         study / "report" / "report.html",
         "all",
         comparison,
+        fewshot=fewshot,
     )
     return (study / "report" / "report.html").read_text(encoding="utf-8")
 
@@ -280,14 +282,20 @@ def test_heads_compared(study):
         "tests": {"metric": "auroc", "method": None, "why_not": "", "pairs": []},
         "tables": {"heads": heads, "pairs": pairs},
         "notes": [f"Note {EVIL}"],
+        "baseline": "b",
+        "answers": [f"Answer {EVIL}"],
     }
     (study / "comparison.json").write_text(json.dumps(comparison))
-    page = compared(study, study / "comparison.json")
+    write_curves(study / "fewshot.csv", {EVIL: Curve([Point(1, 0.5, 0.1, 3)], False)})
+    page = compared(study, study / "comparison.json", [study / "fewshot.csv"])
     compared_heads = section(page, "comparison")
     assert '<td class="n">0.750<br><span class="quiet">(0.50 to 1.00)</span></td>' in compared_heads
     assert '<td class="n">&lt; 0.001</td>' in compared_heads
     assert "<details open><summary>1 paired test</summary>" in compared_heads
-    assert compared_heads.count(html.escape(EVIL).replace("&#x27;", "&#39;")) == 3
+    evil = html.escape(EVIL).replace("&#x27;", "&#39;")
+    assert compared_heads.count(evil) == 4
+    assert compared_heads.index(f"<p>Answer {evil}</p>") < compared_heads.index("0.750")
+    assert f"<td>{evil}</td>" in section(page, "fewshot")
     assert EVIL not in page
     assert "Heads compared" not in report(study)
     one_head = {**comparison, "tables": {"heads": heads}, "notes": []}

@@ -54,6 +54,12 @@ def test_a_vector_names_its_bag_and_its_heads(results):
         "--head-dir",
         heads[0],
     ]
+    # Of two runs of one seed and fold the one whose weights they are.
+    trained = results / "train" / PLACE / "abmil"
+    (trained / "seed1_fold0of1").rename(trained / "seed1_fold0of5")
+    shutil.copytree(trained / "seed2_fold0of1", trained / "seed1_fold0of1")
+    answer, of_inputs = states(results)
+    assert (of_inputs, answer.inputs[1].name) == ([SAME] * 4, str(trained / "seed1_fold0of5"))
     answer, of_inputs = states(results, "mean")
     assert (of_inputs, answer.facts["vectors"], answer.notes) == ([SAME] * 2, "one", [])
 
