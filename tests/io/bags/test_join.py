@@ -114,6 +114,7 @@ def test_features_stand_beside_those_of_the_tile_around(tmp_path):
         "encoder": "tiny@0.5+other@1",
         "weights_sha256": f"{'0' * 64}+{'1' * 64}",
         "tiling": "224px_0.5mpp",
+        "stain_norm": "",
     }
     assert (bag.transform, bag.precision) == ("none", "fp32 + bf16")
     assert [(part["encoder"], part["dim"], part["without"]) for part in joined_parts(bag)] == [
