@@ -10,21 +10,29 @@ from typing import Annotated
 
 import typer
 
-from mil.config import load_encoder
-
 heads_app = typer.Typer(
     help="Heads and recipes: list, show, verify, import and export.", no_args_is_help=True
 )
 
 encoders_app = typer.Typer(
-    help="Encoders of tiles: list, show, and download their weights.", no_args_is_help=True
+    help="Encoders of tiles and of slides: list, show, and download their weights.",
+    no_args_is_help=True,
 )
 
-# Columns of `mil encoders list`.
-ENCODER_COLUMNS = ("encoder", "dim", "tile, px", "µm/px", "licence", "gated", "weights")
-
-Name = Annotated[str, typer.Argument(help="Name of an encoder in configs/encoders.yaml.")]
-Names = Annotated[list[str], typer.Argument(help="Names of encoders in configs/encoders.yaml.")]
+Name = Annotated[
+    str,
+    typer.Argument(
+        help="Name of an encoder in configs/encoders.yaml, or of a slide encoder in "
+        "configs/slide_encoders."
+    ),
+]
+Names = Annotated[
+    list[str],
+    typer.Argument(
+        help="Names of encoders in configs/encoders.yaml, or of slide encoders in "
+        "configs/slide_encoders."
+    ),
+]
 
 
 @heads_app.command("list")
@@ -113,53 +121,22 @@ def heads_card(
 
 @encoders_app.command("list")
 def encoders_list() -> None:
-    """List all encoders: features, tile, scale, licence, and whether their weights are on disk."""
-    from rich.console import Console
-    from rich.markup import escape
-    from rich.table import Table
+    """List all encoders: features, tile, scale, licence, and whether their weights are on disk.
 
-    from mil.catalogue.listing import MIN_COLUMNS
-    from mil.config import load_encoders
-    from mil.encoders.availability import weights_status
+    A second table lists the published slide encoders, which stand on features of tiles.
+    """
+    from mil.catalogue.encoders import encoders_tables
 
-    table = Table(*ENCODER_COLUMNS, box=None, pad_edge=False)
-    for column in table.columns:
-        column.no_wrap = True
-    for name, entry in load_encoders().items():
-        # Only the disk: asking the hub for each encoder would take a minute.
-        weights = weights_status(name, entry, ask_hub=False)
-        table.add_row(
-            name,
-            str(entry.dim),
-            str(entry.tile_px),
-            f"{entry.mpp:g}",
-            escape(entry.licence),
-            "yes" if entry.gated else "",
-            weights.status,
-        )
-    Console(width=max(Console().width, MIN_COLUMNS), highlight=False).print(table)
+    typer.echo(encoders_tables())
 
 
 @encoders_app.command("show")
 def encoders_show(name: Name) -> None:
     """Describe one encoder: model, weights, tile, scale, licence, and weights on disk."""
-    from mil.config import encoder_name, tiling_name
-    from mil.encoders.availability import weights_status
+    from mil.catalogue.encoders import encoder_lines
 
-    name = encoder_name(name)
-    entry = load_encoder(name)
-    weights = weights_status(name, entry, ask_hub=False)
-    values = {"encoder": name, **entry.model_dump(exclude_none=True)}
-    values["args"] = ", ".join(f"{option}={value}" for option, value in entry.args.items())
-    values["scales"] = ", ".join(map(str, entry.scales))
-    values["aliases"] = ", ".join(entry.aliases)
-    values["gated"] = "yes" if entry.gated else "no"
-    for key, value in values.items():
-        if value != "":
-            typer.echo(f"{key:<10} {value}")
-    tiling = tiling_name(entry.tile_px, entry.mpp)
-    typer.echo(f"{'tiling':<10} {tiling}, {entry.tile_px * entry.mpp:g} µm wide")
-    typer.echo(f"{'on disk':<10} {weights.status}: {weights.message}")
+    for line in encoder_lines(name):
+        typer.echo(line)
 
 
 @encoders_app.command("fetch")
@@ -175,15 +152,15 @@ def encoders_fetch(
     ] = False,
 ) -> None:
     """Download encoders' weights into this machine's cache, for runs without a network."""
-    from mil.config import encoder_name
-    from mil.encoders.download import fetch, log_in
+    from mil.catalogue.encoders import fetch_functions
+    from mil.encoders.download import log_in
 
     # All names first: a typing error must not show after a download of gigabytes.
-    entries = [(encoder_name(name), load_encoder(name)) for name in names]
+    functions = fetch_functions(names)
     if login:
         log_in()
-    for name, entry in entries:
-        path = fetch(name, entry)
+    for name, fetch in functions:
+        path = fetch()
         if path is None:
             typer.echo(f"{name}: nothing to fetch")
         else:

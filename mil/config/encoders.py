@@ -52,6 +52,12 @@ class HubFile(NamedTuple):
         return f"{self.repository}@{self.revision}" if self.revision else self.repository
 
 
+def hub_file(weights: str) -> HubFile | None:
+    """File on the hub that a source of weights names; None: it names another source."""
+    match = _HUB_FILE.fullmatch(weights)
+    return HubFile(*match.groups()) if match else None
+
+
 class EncoderConfig(Section):
     """One entry of configs/encoders.yaml: a timm model, its weights and its tiles."""
 
@@ -117,7 +123,7 @@ class EncoderConfig(Section):
     @field_validator("weights")
     @classmethod
     def _well_formed(cls, weights: str) -> str:
-        if weights.startswith(HUB_PREFIXES) and not _HUB_FILE.fullmatch(weights):
+        if weights.startswith(HUB_PREFIXES) and not hub_file(weights):
             raise ValueError(
                 "a file on the hub is hf-hub:OWNER/NAME@REVISION/FILE "
                 "(revision and file may be left out)"
@@ -143,8 +149,7 @@ class EncoderConfig(Section):
     @property
     def hub(self) -> HubFile | None:
         """File of the weights on the hub; None for weights of another source."""
-        match = _HUB_FILE.fullmatch(self.weights)
-        return HubFile(*match.groups()) if match else None
+        return hub_file(self.weights)
 
     @property
     def repository(self) -> str:

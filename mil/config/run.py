@@ -9,7 +9,11 @@ from mil.config.datasets import dataset_path, subsets_of
 from mil.config.encoder_names import by_alias, unknown_encoder
 from mil.config.encoders import DEFAULT_ENCODER, load_encoders
 from mil.config.recipes import load_recipe
-from mil.config.slide_encoders import check_slide_encoders
+from mil.config.slide_encoders import (
+    check_encoders_of_run,
+    check_slide_encoders,
+    check_tiles_of_run,
+)
 from mil.errors import ConfigError, unknown_name
 
 
@@ -293,8 +297,9 @@ class Config(Section):
     head: Names = Field(["abmil"], description="Name of a recipe in configs/heads, or several.")
     slide_encoder: OptionalNames = Field(
         [],
-        description="Slide encoders that make one vector of each slide: mean, mean_std, or a "
-        "recipe of `head`, by the pooled rows of its heads; one or a list; empty: no vectors.",
+        description="Slide encoders that make one vector of each slide: mean, mean_std, a "
+        "published one of configs/slide_encoders, or a recipe of `head`, by the pooled rows of its "
+        "heads; one or a list; empty: no vectors.",
     )
     seeds: int = Field(
         1, ge=1, description="Number of trainings of each head and fold, with seeds 1 to `seeds`."
@@ -386,6 +391,9 @@ def load_config(raw: dict[str, Any]) -> Config:
     entries = list(dict.fromkeys(entry or name for name, entry in names.items()))
     config = config.model_copy(update={"encoder": entries})
     check_slide_encoders(config.slide_encoder, config.head)
+    check_encoders_of_run(config.slide_encoder, config.encoder)
+    if config.bags is None:
+        check_tiles_of_run(config.slide_encoder, config.tile.size_px, config.tile.mpp)
     check_trainings(config)
     return config
 

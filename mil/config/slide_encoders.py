@@ -1,26 +1,150 @@
-"""Names of slide encoders: what makes one vector of a slide's tiles."""
+"""Slide encoders: what makes one vector of a slide's tiles.
 
+Statistics of the tiles, recipes of the run, and published models, one file each in
+configs/slide_encoders.
+"""
+
+import re
 from collections.abc import Sequence
 
-from mil.errors import ConfigError
+from pydantic import Field, field_validator
+
+from mil.config.base import NAME, Section, checked, named_file, named_files
+from mil.config.encoders import (
+    HUB_PREFIXES,
+    HubFile,
+    Positive,
+    hub_file,
+    load_encoder,
+    load_encoders,
+)
+from mil.config.yaml_file import read_yaml
+from mil.errors import ConfigError, unknown_name
 
 # Slide encoders without weights: statistics of the tiles' features.
 STATISTICS = ("mean", "mean_std")
-# Published ones, which are refused with a reason (docs/reference/slide-vectors.md).
-PUBLISHED = ("titan", "prism", "gigapath", "chief", "madeleine")
+# Published ones that are refused with a reason (docs/reference/slide-vectors.md).
+REFUSED = ("titan", "prism", "gigapath")
+# Weights that their authors give to those who ask, and no download has.
+ASKED_FOR = "on request"
+# Share by which the side of a tile may differ from that of the training: pixel sizes of
+# scanners are rounded.
+SIDE_TOLERANCE = 0.01
+
+
+class SlideEncoderConfig(Section):
+    """A published slide encoder, configs/slide_encoders/NAME.yaml.
+
+    Its architecture is `mil/slide_encoders/NAME.py`.
+    """
+
+    encoder: str = Field(description="Encoder of the tiles that it was trained on.")
+    tile_um: Positive = Field(
+        description="Side of the tiles that it was trained on, micrometres; others are refused."
+    )
+    dim: int = Field(gt=0, description="Length of a slide's vector.")
+    parameters: int = Field(gt=0, description="Number of parameters that take part in the vector.")
+    positions: bool = Field(
+        False, description="Whether positions of the tiles are needed, which some bags lack."
+    )
+    weights: str = Field(
+        description="Source of the weights: hf-hub:OWNER/NAME@REVISION/FILE, a path, random, or "
+        "`on request`, for a file that its authors give by hand."
+    )
+    page: str = Field("", description="Address at which the weights are asked for.")
+    licence: str = Field(description="Licence of the weights.")
+    gated: bool = Field(
+        False, description="True where the weights are given only to approved accounts."
+    )
+    citation: str = Field("", description="Publication to cite.")
+
+    @field_validator("weights")
+    @classmethod
+    def _well_formed(cls, weights: str) -> str:
+        if weights.startswith(HUB_PREFIXES):
+            file = hub_file(weights)
+            if file is None or file.file is None:
+                raise ValueError("a file on the hub is hf-hub:OWNER/NAME@REVISION/FILE")
+        return weights
+
+    @property
+    def hub(self) -> HubFile | None:
+        """File of the weights on the hub; None for weights of another source."""
+        return hub_file(self.weights)
+
+    def mpp(self, tile_px: int) -> float:
+        """Resolution at which tiles of some pixels have the right side, µm per pixel."""
+        return round(self.tile_um / tile_px, 10)
+
+    def takes_side(self, side_um: float) -> bool:
+        """Whether tiles of a side (micrometres) are like those of the training."""
+        return abs(side_um - self.tile_um) <= SIDE_TOLERANCE * self.tile_um
+
+    def settings(self) -> str:
+        """All settings that vectors depend on, as JSON."""
+        return self.model_dump_json(include={"encoder", "tile_um", "dim", "positions", "weights"})
+
+
+def published_slide_encoders() -> tuple[str, ...]:
+    """Names of the published slide encoders that there are, sorted."""
+    names = {file.stem for file in named_files("slide_encoders")}
+    return tuple(sorted(name for name in names if re.fullmatch(NAME, name)))
+
+
+def published_entry(name: str) -> str:
+    """File of the entry of a published slide encoder; empty for others.
+
+    Args:
+        name: Name of the slide encoder.
+    """
+    if name not in published_slide_encoders():
+        return ""
+    return str(named_file("slide_encoders", name, "slide encoder"))
+
+
+def load_slide_encoder(name: str) -> SlideEncoderConfig:
+    """Read and check the entry of a published slide encoder.
+
+    Args:
+        name: Name of a file in configs/slide_encoders, without `.yaml`.
+
+    Raises:
+        ConfigError: There is none of that name, or its file is wrong.
+    """
+    if name not in published_slide_encoders():
+        raise ConfigError(unknown_name("slide encoder", name, published_slide_encoders()))
+    path = named_file("slide_encoders", name, "slide encoder")
+    return checked(SlideEncoderConfig, read_yaml(path), str(path))
+
+
+def needs_heads(name: str) -> bool:
+    """Whether a slide encoder is a recipe, whose heads are trained first."""
+    return name not in STATISTICS and name not in published_slide_encoders()
+
+
+def stands_on(name: str, encoder: str) -> bool:
+    """Whether a slide encoder takes the features of an encoder of tiles.
+
+    Args:
+        name: Name of the slide encoder.
+        encoder: Name of the encoder of the tiles.
+    """
+    return name not in published_slide_encoders() or load_slide_encoder(name).encoder == encoder
 
 
 def check_slide_encoder(name: str) -> None:
-    """Refuse a published slide encoder, which mil does not have.
+    """Refuse a published slide encoder that mil does not have, or has under another name.
 
     Raises:
         ConfigError: It is one, in one line with a remedy.
     """
-    if name.lower() in PUBLISHED:
+    published = published_slide_encoders()
+    if name not in published and name.lower() in published:
+        raise ConfigError(f"slide_encoder {name}: is called {name.lower()} here")
+    if name.lower() in REFUSED and name not in published:
         raise ConfigError(
-            f"slide_encoder {name}: is not built in, since its weights could not be compared with "
-            f"their authors' code here (docs/reference/slide-vectors.md); use one of "
-            f"{', '.join(STATISTICS)}, or a recipe of `head`"
+            f"slide_encoder {name}: is not built in (docs/reference/slide-vectors.md); use one of "
+            f"{', '.join((*STATISTICS, *published))}, or a recipe of `head`"
         )
 
 
@@ -32,13 +156,70 @@ def check_slide_encoders(names: Sequence[str], recipes: Sequence[str]) -> None:
         recipes: Recipes of the run, whose heads are trained.
 
     Raises:
-        ConfigError: One is neither a statistic of the tiles nor a recipe of the run.
+        ConfigError: One is neither a statistic of the tiles, nor published, nor a recipe of
+            the run.
     """
     for name in names:
         check_slide_encoder(name)
-        if name not in STATISTICS and name not in recipes:
+        if needs_heads(name) and name not in recipes:
             raise ConfigError(
-                f"config: slide_encoder: {name} is neither one of {', '.join(STATISTICS)} nor a "
+                f"config: slide_encoder: {name} is neither one of "
+                f"{', '.join((*STATISTICS, *published_slide_encoders()))} nor a "
                 f"recipe of this run (head: {', '.join(recipes)}); add it to head, so that its "
                 "heads are trained"
             )
+
+
+def check_encoders_of_run(names: Sequence[str], encoders: Sequence[str]) -> None:
+    """Check that a run has the features that its published slide encoders stand on.
+
+    Args:
+        names: Slide encoders.
+        encoders: Names of the run's encoders of tiles.
+
+    Raises:
+        ConfigError: The encoder of the tiles is missing.
+    """
+    for name in (name for name in names if name in published_slide_encoders()):
+        entry = load_slide_encoder(name)
+        if entry.encoder not in encoders:
+            raise ConfigError(
+                f"config: slide_encoder: {name} stands on the features of {entry.encoder}, which "
+                f"this run lacks; add {entry.encoder} to encoder"
+            )
+
+
+def check_tiles_of_run(names: Sequence[str], size_px: int | None, mpp: float | None) -> None:
+    """Check that a run cuts tiles of the side that its published slide encoders take.
+
+    Args:
+        names: Slide encoders, whose encoders of tiles are in the run.
+        size_px: Side of a tile, pixels; None: that of the encoder.
+        mpp: Resolution of a tile, micrometres per pixel; None: that of the encoder.
+
+    Raises:
+        ConfigError: The tiles have another side.
+    """
+    for name in (name for name in names if name in published_slide_encoders()):
+        entry = load_slide_encoder(name)
+        encoder = load_encoder(entry.encoder)
+        side_um = (size_px or encoder.tile_px) * (mpp or encoder.mpp)
+        if not entry.takes_side(side_um):
+            raise ConfigError(
+                f"config: slide_encoder: {name} takes tiles of {entry.tile_um:g} µm, those of "
+                f"this run are {side_um:g} µm wide; {tiles_advice(entry)}"
+            )
+
+
+def tiles_advice(entry: SlideEncoderConfig) -> str:
+    """Settings of a run whose bags a slide encoder takes.
+
+    Args:
+        entry: Entry of the slide encoder.
+    """
+    encoder = load_encoders().get(entry.encoder)
+    tile_px = encoder.tile_px if encoder else 224
+    return (
+        f"run with encoder={entry.encoder} and 'tile={{size_px: {tile_px}, "
+        f"mpp: {entry.mpp(tile_px):.10g}}}'"
+    )

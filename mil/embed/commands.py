@@ -5,14 +5,15 @@ from typing import Annotated
 
 import typer
 
-from mil.config.options import BagsDir, DatasetPart, PartTable, Threads
+from mil.config.options import BagsDir, DatasetPart, Device, PartTable, Threads
 
 
 def embed(
     slide_encoder: Annotated[
         str,
         typer.Option(
-            help="Slide encoder: mean, mean_std, or the recipe of the heads of --head-dir."
+            help="Slide encoder: mean, mean_std, a published one of `mil encoders list`, or the "
+            "recipe of the heads of --head-dir."
         ),
     ],
     bags: BagsDir,
@@ -24,6 +25,13 @@ def embed(
             "for more. A slide gets a vector by each."
         ),
     ] = None,
+    weights: Annotated[
+        Path | None,
+        typer.Option(
+            help="File of a published slide encoder's weights, .safetensors or torch; default: "
+            "the source of its entry, configs/slide_encoders."
+        ),
+    ] = None,
     dataset: Annotated[
         str,
         typer.Option(help="Dataset of the bags, to embed its slides; default: all bags."),
@@ -31,6 +39,7 @@ def embed(
     part: DatasetPart = "",
     table: PartTable = None,
     threads: Threads = 1,
+    device: Device = "cpu",
 ) -> None:
     """Make one vector of each slide's bag; vectors that are current stay.
 
@@ -48,5 +57,7 @@ def embed(
     check_slide_encoder(slide_encoder)
     heads = [head for folder in head_dir or [] for head in find_heads(folder)]
     jobs = jobs_of_part(dataset, bags, vectors, parse_part(part))
-    results = run(slide_encoder, heads, jobs, threads=threads, keep=True)
+    results = run(
+        slide_encoder, heads, jobs, threads=threads, keep=True, weights=weights, device=device
+    )
     finish("embed", results, [table] if table else [])

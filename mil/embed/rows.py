@@ -1,4 +1,4 @@
-"""Slide encoders: the tiles of a bag become one vector, or one for each trained head."""
+"""Statistics and trained heads: a bag becomes one vector, or one for each head."""
 
 from collections.abc import Sequence
 from hashlib import sha256
@@ -112,6 +112,22 @@ def vectors_of(
         tensors = tensors_of(bag)
         with torch.inference_mode():
             rows = [pooled_row(each.head, tensors).float().numpy() for each in heads]
+    return stacked(rows, slide_encoder, path)
+
+
+def stacked(
+    rows: Sequence[Float[np.ndarray, " row"]], slide_encoder: str, path: Path
+) -> Float[np.ndarray, "rows dim"]:
+    """Rows as one array, float32; shorter ones are filled up with NaN.
+
+    Args:
+        rows: Rows of a slide.
+        slide_encoder: Name of the slide encoder, for the message.
+        path: File of the bag, for the message.
+
+    Raises:
+        FormatError: A row holds values that are not numbers.
+    """
     vectors = np.full((len(rows), max(map(len, rows))), np.nan, np.float32)
     for vector, row in zip(vectors, rows, strict=True):
         if not np.isfinite(row).all():

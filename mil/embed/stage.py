@@ -1,14 +1,15 @@
 """Bags in; a vectors file of each slide out."""
 
 from collections.abc import Iterator, Sequence
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
-from typing import NamedTuple
+from typing import Any, NamedTuple
 
 import numpy as np
 import torch
 
-from mil.embed.rows import PoolingHead, load_pooling_heads, vectors_of
+from mil.device import choose_device
+from mil.embed.encoder import LoadedEncoder, load_encoder
 from mil.errors import DatasetError
 from mil.io.atomic import check_not_inputs
 from mil.io.bags import read_bag
@@ -37,56 +38,56 @@ def run(
     *,
     threads: int,
     keep: bool = False,
+    weights: Path | None = None,
+    device: str = "cpu",
 ) -> Iterator[SlideResult]:
-    """Embed each bag; heads are loaded once, each bag is read once.
+    """Embed each bag; a slide encoder is loaded once, each bag is read once.
 
     Args:
-        slide_encoder: `mean`, `mean_std`, or the recipe of `heads`.
+        slide_encoder: `mean`, `mean_std`, a published slide encoder, or the recipe of
+            `heads`.
         heads: Folders of trained heads of one recipe: its seeds and folds.
         jobs: Bags, each with the file for its vectors, written whole or not at all.
         threads: Number of CPU threads.
-        keep: Whether vectors stay that are of the same bag and heads.
+        keep: Whether vectors stay that are of the same bag and slide encoder.
+        weights: File of the weights of a published slide encoder; None: that of its entry.
+        device: Device of a published slide encoder: `cpu`, `cuda`, or `auto`.
 
     Yields:
         A result for each bag. One that cannot be embedded stops no other.
 
     Raises:
-        DatasetError: Heads and slide encoder do not go together, or a bag would be
-            replaced by vectors.
+        DatasetError: Heads, weights and slide encoder do not go together, or a bag would
+            be replaced by vectors.
         FormatError: A head cannot be used.
+        ConfigError: Weights of a published slide encoder cannot be had, or do not fit.
     """
     torch.set_num_threads(threads)
-    loaded = load_pooling_heads(slide_encoder, heads)
+    encoder = load_encoder(slide_encoder, heads, weights, choose_device(device))
     check_not_inputs([job.out for job in jobs], [job.bag for job in jobs])
     probe([job.bag for job in jobs])
-    facts = [asdict(each.fact) for each in loaded]
-    known = [_KnownJob(job, slide_encoder, facts) for job in jobs]
+    facts = encoder.facts
+    known = [_KnownJob(job, facts) for job in jobs]
 
     def make(job: _KnownJob, stale: Sequence[Output]) -> str:
-        return _embed(slide_encoder, loaded, job.job, stale[0].digest)
+        return _embed(encoder, job.job, stale[0].digest)
 
     yield from run_jobs("embed", known, make, keep=keep)
 
 
 @dataclass(frozen=True)
 class _KnownJob:
-    """A bag to embed by heads that are known by their checksums."""
+    """A bag to embed by a slide encoder that is known by its checksums."""
 
     job: EmbedJob
-    slide_encoder: str
-    heads: list[dict[str, object]]
+    facts: dict[str, Any]
 
     @property
     def slide(self) -> str:
         return self.job.bag.stem
 
     def outputs(self) -> list[Output]:
-        digest = digest_of(
-            "embed",
-            bag=bag_digest(self.job.bag),
-            slide_encoder=self.slide_encoder,
-            heads=self.heads,
-        )
+        digest = digest_of("embed", bag=bag_digest(self.job.bag), **self.facts)
         return [Output(self.job.out, digest)]
 
 
@@ -115,7 +116,7 @@ def jobs_of_part(dataset: str, bags_dir: Path, vectors_dir: Path, part: Part) ->
     ]
 
 
-def _embed(slide_encoder: str, heads: Sequence[PoolingHead], job: EmbedJob, made_from: str) -> str:
+def _embed(encoder: LoadedEncoder, job: EmbedJob, made_from: str) -> str:
     # The digest first: a bag that is replaced meanwhile then shows as another one.
     digest = bag_digest(job.bag)
     bag = read_bag(job.bag)
@@ -123,18 +124,19 @@ def _embed(slide_encoder: str, heads: Sequence[PoolingHead], job: EmbedJob, made
     vectors = np.empty((0, 0), np.float32)
     line = f"{bag.slide}: {bag.state}, nothing to embed"
     if bag.state == "ok":
-        vectors = vectors_of(slide_encoder, heads, bag, job.bag)
+        vectors = encoder.vectors(bag, job.bag)
         line = f"{bag.slide}: {int(bag.valid.sum())} tiles to {vectors.shape[1]} numbers"
-        line += f" by {len(heads)} heads" if heads else ""
+        line += f" by {len(encoder.heads)} heads" if encoder.heads else ""
     header = VectorsHeader(
         slide=bag.slide,
-        slide_encoder=slide_encoder,
+        slide_encoder=encoder.name,
         **bag.identity,
         bag_digest=digest,
         tiles=int(bag.valid.sum()),
         state=bag.state,
         reason=bag.reason,
-        heads=tuple(each.fact for each in heads),
+        heads=tuple(each.fact for each in encoder.heads),
+        **encoder.weights,
     )
     write_vectors(job.out, SlideVectors(header, vectors), made_from=made_from)
     return line

@@ -21,7 +21,10 @@ from mil.encoders.hub import (
 )
 from mil.errors import some
 
-Status = HubStatus | Literal["random", "file", "installed", "cached", "reachable", "not here"]
+Status = (
+    HubStatus
+    | Literal["random", "file", "installed", "cached", "reachable", "not here", "on request"]
+)
 
 
 class WeightsStatus(NamedTuple):
@@ -90,7 +93,7 @@ def weights_status(name: str, entry: EncoderConfig, *, ask_hub: bool = True) -> 
         )
     except HubError as error:
         return WeightsStatus(error.status, False, error.message)
-    remote = _remote_status(name, source, ask_hub)
+    remote = remote_status(source, fetch_advice(name), ask_hub=ask_hub)
     return local if local is not None and remote.available else remote
 
 
@@ -199,7 +202,14 @@ def _file_status(path: Path, status: Status) -> WeightsStatus:
     return WeightsStatus(status, True, f"{path.name}, {_megabytes(path.stat().st_size)}")
 
 
-def _remote_status(name: str, source: RemoteSource, ask_hub: bool) -> WeightsStatus:
+def remote_status(source: RemoteSource, advice: str, *, ask_hub: bool) -> WeightsStatus:
+    """Availability of weights that are on the hub, or at an address.
+
+    Args:
+        source: Source of the weights.
+        advice: Advice for weights that are not on this disk.
+        ask_hub: Whether to ask the hub about what is not on this disk.
+    """
     label = source.url or source.repository.name
     if source.url:
         path: Path | None = torch_cache_path(source.url)
@@ -209,14 +219,14 @@ def _remote_status(name: str, source: RemoteSource, ask_hub: bool) -> WeightsSta
         size = _megabytes(path.stat().st_size)
         return WeightsStatus("cached", True, f"{label}, {size} on this disk")
     if not ask_hub:
-        return WeightsStatus("not here", False, fetch_advice(name))
+        return WeightsStatus("not here", False, advice)
     try:
         num_bytes = _ask_size(source)
     except HubError as error:
         message = error.message
         # Elsewhere the network would help; access and names only the user can mend.
         if error.status in ("offline", "not reachable"):
-            message += f": {fetch_advice(name)}"
+            message += f": {advice}"
         return WeightsStatus(error.status, False, message)
     size_text = f": {_megabytes(num_bytes)}" if num_bytes else ""
     return WeightsStatus("reachable", True, f"{label}, to be downloaded{size_text}")

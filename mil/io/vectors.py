@@ -1,8 +1,8 @@
 """The vectors file: one slide as a vector, by a slide encoder.
 
-Written by `mil embed`. A slide encoder that is learned has a vector for each head, of
-every seed and fold of its recipe: heads of different folds have seen other slides, and
-their vectors lie in different spaces.
+Written by `mil embed`. A slide encoder whose heads are trained in the run has a vector
+for each head, of every seed and fold of its recipe: heads of different folds have seen
+other slides, and their vectors lie in different spaces.
 """
 
 import json
@@ -50,7 +50,8 @@ class VectorsHeader:
 
     Attributes:
         slide: The slide's id.
-        slide_encoder: `mean`, `mean_std`, or the recipe of trained heads.
+        slide_encoder: `mean`, `mean_std`, the recipe of trained heads, or the name of a
+            published slide encoder.
         encoder: Name of the encoder of the tiles.
         weights_sha256: Checksum of that encoder's weights.
         tiling: Name of the tiling, such as `224px_0.5mpp`.
@@ -59,6 +60,9 @@ class VectorsHeader:
         state: Named state of the slide; unless it is `ok` there are no vectors.
         reason: Reason of the state.
         heads: Heads in the order of the vectors; empty for a slide encoder without heads.
+        slide_encoder_sha256: Checksum of a published slide encoder's weights; else empty.
+        slide_encoder_revision: Source of those weights, `OWNER/NAME@COMMIT` on the hub, or
+            the name of the file.
     """
 
     slide: str
@@ -71,6 +75,8 @@ class VectorsHeader:
     state: str = "ok"
     reason: str = ""
     heads: tuple[VectorHead, ...] = ()
+    slide_encoder_sha256: str = ""
+    slide_encoder_revision: str = ""
 
     @property
     def count(self) -> int:

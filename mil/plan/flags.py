@@ -62,12 +62,16 @@ def speed_flags(settings: FeaturesConfig) -> list[str]:
     return flags
 
 
-def device_flags(config: Config) -> list[str]:
-    """Device of the commands that use a GPU where there is one."""
+def device_flags(config: Config, default: str = "auto") -> list[str]:
+    """Device of the commands that use a GPU where there is one.
+
+    Args:
+        config: Settings of the run.
+        default: Device of the command without this option.
+    """
     # Like `speed_flags`, no parameter of a rule that Snakemake records.
-    if config.device == "auto":
-        return []
-    return ["--device", "cuda" if config.device == "gpu" else "cpu"]
+    device = {"gpu": "cuda"}.get(config.device, config.device)
+    return [] if device == default else ["--device", device]
 
 
 def state_flags(plan: Plan) -> str:

@@ -16,6 +16,7 @@ from mil.config import (
     tiling_name,
 )
 from mil.config.run import check_trainings
+from mil.config.slide_encoders import stands_on
 from mil.errors import DatasetError
 from mil.io import tables
 from mil.io.tables import paths
@@ -176,7 +177,7 @@ class Plan:
                 # A job that streams writes no table of tiles.
                 has_table = stage != "tile" or not self.streaming
                 stages.append(refreshed if has_table else Refreshed(refreshed.damaged, []))
-            for slide_encoder in self.config.slide_encoder:
+            for slide_encoder in self.slide_encoders_of(encoder):
                 vectors = results / "embed" / tiling / encoder / slide_encoder
                 stages.append(refresh_tables(vectors, members["score"], OUTPUTS["score"]))
             for head in self.config.head:
@@ -275,14 +276,26 @@ class Plan:
         return [path.replace("{head}", head) for path in patterns for head in self.config.head]
 
     def for_each_slide_encoder(self, pattern: str) -> list[str]:
-        """A path for each encoder and slide encoder of the run; other wildcards stay in it.
+        """A path for each encoder and the slide encoders that take its features.
+
+        Other wildcards stay in it.
 
         Args:
             pattern: Path with `{dataset}`, `{tiling}`, `{encoder}` and `{slide_encoder}`.
         """
-        patterns = self.for_each_encoder(pattern)
-        names = self.config.slide_encoder
-        return [path.replace("{slide_encoder}", name) for path in patterns for name in names]
+        return [
+            path.replace("{slide_encoder}", name)
+            for encoder, path in zip(self.tilings, self.for_each_encoder(pattern), strict=True)
+            for name in self.slide_encoders_of(encoder)
+        ]
+
+    def slide_encoders_of(self, encoder: str) -> list[str]:
+        """Slide encoders of the run that take the features of an encoder.
+
+        Args:
+            encoder: Name of the encoder of the tiles.
+        """
+        return [name for name in self.config.slide_encoder if stands_on(name, encoder)]
 
 
 def make_plan(raw: dict[str, Any]) -> Plan:

@@ -1,7 +1,8 @@
-# Bags of a part, and heads of a slide encoder that is learned -> one vector of each slide.
+# Bags of a part, and heads of a slide encoder that is a recipe -> one vector of each slide.
 rule embed:
     input:
         heads=get_weights_of_slide_encoder,
+        entry=get_entry_of_slide_encoder,
         bags=get_bags_to_score,
     output:
         ensure(VECTORS_PART, non_empty=True),
@@ -9,11 +10,12 @@ rule embed:
         "logs/{dataset}/embed/{tiling}/{encoder}/{slide_encoder}/{part}.log",
     threads: 1
     resources:
-        mem_mb=4000,
+        gpu=count_gpus_to_embed,
+        mem_mb=memory_to_embed,
         runtime="2h",
         slides=count_members("score"),
     params:
-        heads=head_flags,
+        heads=embed_flags,
         bags=get_bags_dir,
         vectors=get_part_dir,
         version=STAGE_VERSION["embed"],

@@ -106,6 +106,13 @@ def head_flags(wildcards, input):
     )
 
 
+def embed_flags(wildcards, input):
+    """Folders of the heads; device of a published slide encoder."""
+    # Not recorded, as in `target_flags`.
+    device = flags.device_flags(CONFIG, default="cpu") if input.entry else []
+    return " ".join([head_flags(wildcards, input), *device])
+
+
 def refine_flags(wildcards, input):
     """Folders of the heads, and the device."""
     # Not recorded, as in `target_flags`.

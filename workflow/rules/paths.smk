@@ -3,7 +3,7 @@
 from pathlib import Path
 
 from mil.config import load_recipe, recipe_path
-from mil.config.slide_encoders import STATISTICS
+from mil.config.slide_encoders import needs_heads
 
 FETCHABLE = PLAN.fetchable
 TO_READ = {} if PLAN.precomputed_dir else PLAN.slides_to_read
@@ -202,11 +202,16 @@ def get_weights(wildcards):
 
 
 def get_weights_of_slide_encoder(wildcards):
-    """The weights of all heads of a slide encoder that is a recipe; none of statistics."""
-    if wildcards.slide_encoder in STATISTICS:
+    """The weights of all heads of a slide encoder that is a recipe; none of others."""
+    if not needs_heads(wildcards.slide_encoder):
         return []
     paths = without_part(wildcards)
     return expand_seeds_and_folds(WEIGHTS, head=paths.pop("slide_encoder"), **paths)
+
+
+def get_entry_of_slide_encoder(wildcards):
+    """File of a published slide encoder's entry, so that editing it embeds again; none of others."""
+    return published_entry(wildcards.slide_encoder) or []
 
 
 def get_vectors(wildcards):

@@ -4,6 +4,7 @@ import re
 from functools import cache
 from pathlib import Path
 
+from mil.config.slide_encoders import published_entry
 from mil.plan import locks
 from mil.plan.exits import (
     exit_on_error,
@@ -78,6 +79,12 @@ def count_gpus(wildcards):
     return 0 if executor == "cluster-generic" else None
 
 
+def count_gpus_to_embed(wildcards):
+    """GPUs of a job that embeds: those of `count_gpus` by a published slide encoder, none by others."""
+    gpus = count_gpus(wildcards)
+    return gpus if published_entry(wildcards.slide_encoder) or gpus is None else 0
+
+
 # Units of `runtime`.
 MINUTE = 1
 HOUR = 60
@@ -86,6 +93,13 @@ HOUR = 60
 def grow(amount):
     """A resource that doubles with each attempt, for jobs that a scheduler killed; see `retries` of profiles."""
     return lambda wildcards, attempt: amount * 2 ** (attempt - 1)
+
+
+def memory_to_embed(wildcards, attempt):
+    """Memory (MB) of a job that embeds: models that compare tiles take more than heads and statistics."""
+    if published_entry(wildcards.slide_encoder):
+        return grow(16000)(wildcards, attempt)
+    return 4000
 
 
 with exit_on_error():
