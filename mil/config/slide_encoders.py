@@ -24,7 +24,7 @@ from mil.errors import ConfigError, unknown_name
 # Slide encoders without weights: statistics of the tiles' features.
 STATISTICS = ("mean", "mean_std")
 # Published ones that are refused with a reason (docs/reference/slide-vectors.md).
-REFUSED = ("titan", "prism", "gigapath")
+REFUSED = ("gigapath",)
 # Weights that their authors give to those who ask, and no download has.
 ASKED_FOR = "on request"
 # Share by which the side of a tile may differ from that of the training: pixel sizes of

@@ -204,9 +204,7 @@ class SlideEncoder(nn.Module):
         vector: Tensor = self.norm(latents[0])
         return vector
 
-    def _among_latents(
-        self, latents: Float[Tensor, "latents dim"]
-    ) -> Float[Tensor, "latents dim"]:
+    def _among_latents(self, latents: Float[Tensor, "latents dim"]) -> Float[Tensor, "latents dim"]:
         for layer in self.layers:
             latents = layer(latents)
         return latents
