@@ -171,14 +171,15 @@ def check_slide_encoders(names: Sequence[str], recipes: Sequence[str]) -> None:
 
 
 def check_encoders_of_run(names: Sequence[str], encoders: Sequence[str]) -> None:
-    """Check that a run has the features that its published slide encoders stand on.
+    """Check that a run has what its published slide encoders stand on.
 
     Args:
         names: Slide encoders.
         encoders: Names of the run's encoders of tiles.
 
     Raises:
-        ConfigError: The encoder of the tiles is missing.
+        ConfigError: The encoder of the tiles is missing, or the weights are none that a
+            run can get.
     """
     for name in (name for name in names if name in published_slide_encoders()):
         entry = load_slide_encoder(name)
@@ -186,6 +187,12 @@ def check_encoders_of_run(names: Sequence[str], encoders: Sequence[str]) -> None
             raise ConfigError(
                 f"config: slide_encoder: {name} stands on the features of {entry.encoder}, which "
                 f"this run lacks; add {entry.encoder} to encoder"
+            )
+        # Now, and not after hours of features. What a network gives can come later.
+        if entry.weights == ASKED_FOR:
+            raise ConfigError(
+                f"config: slide_encoder: {name}: its weights are given on request, at "
+                f"{entry.page}; set `weights: PATH` in configs/slide_encoders/{name}.yaml"
             )
 
 

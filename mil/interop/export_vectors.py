@@ -111,7 +111,14 @@ def read_table(
 
 def _check_alike(path: Path, header: VectorsHeader, usual_path: Path, usual: VectorsHeader) -> None:
     """Refuse vectors that were made otherwise: they lie in another space."""
-    for name in ("slide_encoder", "encoder", "weights_sha256", "tiling", "heads"):
+    for name in (
+        "slide_encoder",
+        "slide_encoder_sha256",
+        "encoder",
+        "weights_sha256",
+        "tiling",
+        "heads",
+    ):
         if getattr(header, name) != getattr(usual, name):
             raise FormatError(
                 f"{path}: its {name} differs from that of {usual_path.name}; run `mil embed` again "
@@ -186,6 +193,9 @@ def _provenance(header: VectorsHeader, number: int) -> dict[str, Any]:
     }
     if header.heads:
         facts["head"] = asdict(header.heads[number])
+    if header.slide_encoder_sha256:
+        facts["slide_encoder_sha256"] = header.slide_encoder_sha256
+        facts["slide_encoder_revision"] = header.slide_encoder_revision
     return facts
 
 

@@ -119,7 +119,9 @@ def test_heads_and_slide_encoder_must_go_together(bag):
 
 def test_slide_encoders_of_a_run_are_statistics_or_its_recipes():
     check_slide_encoders(["mean", "mean_std", "abmil"], ["abmil"])
-    with one_line(ConfigError, match="acmil is neither one of mean, mean_std, chief.* nor a recipe"):
+    with one_line(
+        ConfigError, match="acmil is neither one of mean, mean_std, chief.* nor a recipe"
+    ):
         check_slide_encoders(["acmil"], ["abmil"])
     with one_line(ConfigError, match=r"Chief: is called chief here"):
         check_slide_encoder("Chief")
