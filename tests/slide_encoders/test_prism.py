@@ -11,6 +11,7 @@ from mil.errors import ConfigError
 from mil.slide_encoders.build import renamed_tensors
 from mil.slide_encoders.prism import SlideEncoder
 from tests.messages import one_line
+from tests.slide_encoders.checkpoints import linear, norm, numbers
 
 TILE_DIM = 12
 DIM = 8
@@ -20,15 +21,9 @@ HEADS = 2
 PUBLISHED = "image_resampler."
 
 
-def mlp_shapes(name: str, dim: int) -> dict[str, tuple[int, ...]]:
-    return {
-        f"{name}.norm.weight": (dim,),
-        f"{name}.norm.bias": (dim,),
-        f"{name}.net.0.weight": (2 * dim, dim),
-        f"{name}.net.0.bias": (2 * dim,),
-        f"{name}.net.2.weight": (dim, dim),
-        f"{name}.net.2.bias": (dim,),
-    }
+def mlp(name: str, dim: int) -> dict[str, tuple[int, ...]]:
+    layers = linear(f"{name}.net.0", 2 * dim, dim) | linear(f"{name}.net.2", dim, dim)
+    return norm(f"{name}.norm", dim) | layers
 
 
 def published_shapes(
@@ -36,21 +31,18 @@ def published_shapes(
 ) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the slide tower's tensors, shared ones under their first name."""
     shapes: dict[str, tuple[int, ...]] = {"perceiver.latents": (latents, dim)}
-    for name in ("cls_norm", "img_norm"):
-        shapes |= {f"{name}.weight": (dim,), f"{name}.bias": (dim,)}
+    shapes |= norm("cls_norm", dim) | norm("img_norm", dim)
     for number in (0, 1):
         read = f"perceiver.layers.{number}.xattn."
-        shapes |= {f"{read}xattn.x_norm.weight": (dim,), f"{read}xattn.x_norm.bias": (dim,)}
+        shapes |= norm(f"{read}xattn.x_norm", dim) | mlp(f"{read}ff", dim)
         shapes |= {f"{read}xattn.to_q.weight": (dim, dim)}
         shapes |= {f"{read}xattn.to_kv.weight": (2 * dim, tile_dim)}
         shapes |= {f"{read}xattn.to_out.weight": (dim, dim)}
-        shapes |= mlp_shapes(f"{read}ff", dim)
     for number in range(layers):
         layer = f"perceiver.layers.0.tf.{number}."
-        shapes |= {f"{layer}mhsa.norm.weight": (dim,), f"{layer}mhsa.norm.bias": (dim,)}
+        shapes |= norm(f"{layer}mhsa.norm", dim) | mlp(f"{layer}ff", dim)
         shapes |= {f"{layer}mhsa.mha.in_proj_weight": (3 * dim, dim)}
         shapes |= {f"{layer}mhsa.mha.out_proj.weight": (dim, dim)}
-        shapes |= mlp_shapes(f"{layer}ff", dim)
     return {f"{PUBLISHED}{name}": shape for name, shape in shapes.items()}
 
 
@@ -152,7 +144,7 @@ def test_a_shared_tensor_that_differs_is_one_line(checkpoint):
 
 def test_the_published_checkpoint_fits_whole(without_initialisation):
     published = published_shapes(2560, 1280, 513, 6)
-    assert sum(map(math.prod, published.values())) == 99_037_440
+    assert numbers(published) == 99_037_440
     content = {name: torch.empty(shape) for name, shape in published.items()}
     fit = renamed_tensors(Path("x"), "prism", content)
     expected = SlideEncoder().state_dict()

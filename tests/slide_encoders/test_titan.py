@@ -13,6 +13,7 @@ from mil.slide_encoders import titan
 from mil.slide_encoders.build import build_slide_encoder, renamed_tensors
 from mil.slide_encoders.titan import SlideEncoder, alibi_slopes, on_grid
 from tests.messages import one_line
+from tests.slide_encoders.checkpoints import linear, norm, numbers
 
 DIM = 24
 DEPTH = 2
@@ -24,24 +25,17 @@ PUBLISHED = "vision_encoder."
 def published_shapes(dim: int, depth: int, queries: int) -> dict[str, tuple[int, ...]]:
     """Names and shapes of the slide tower's tensors in the checkpoint."""
     shapes: dict[str, tuple[int, ...]] = {"cls_token": (1, 1, dim), "proj": (dim, dim)}
-    shapes |= {"patch_embed.0.weight": (dim, dim), "patch_embed.0.bias": (dim,)}
-    shapes |= {"norm.weight": (dim,), "norm.bias": (dim,)}
+    shapes |= linear("patch_embed.0", dim, dim) | norm("norm", dim)
     for number in range(depth):
         block = f"blocks.modules_list.{number}."
-        linears = {"attn.qkv": (3, 1), "attn.proj": (1, 1), "mlp.fc1": (4, 1), "mlp.fc2": (1, 4)}
-        for name, (rows, columns) in linears.items():
-            shapes[f"{block}{name}.weight"] = (rows * dim, columns * dim)
-            shapes[f"{block}{name}.bias"] = (rows * dim,)
-        for name in ("norm1", "norm2"):
-            shapes |= {f"{block}{name}.weight": (dim,), f"{block}{name}.bias": (dim,)}
+        shapes |= norm(f"{block}norm1", dim) | norm(f"{block}norm2", dim)
+        shapes |= linear(f"{block}attn.qkv", 3 * dim, dim) | linear(f"{block}attn.proj", dim, dim)
+        shapes |= linear(f"{block}mlp.fc1", 4 * dim, dim) | linear(f"{block}mlp.fc2", dim, 4 * dim)
     for pool, rows in (("attn_pool.", queries), ("attn_pool_contrastive.", 1)):
-        shapes[f"{pool}query"] = (rows, dim)
-        shapes[f"{pool}attn.in_proj_weight"] = (3 * dim, dim)
-        shapes[f"{pool}attn.in_proj_bias"] = (3 * dim,)
-        shapes[f"{pool}attn.out_proj.weight"] = (dim, dim)
-        shapes[f"{pool}attn.out_proj.bias"] = (dim,)
-        for name in ("ln_q", "ln_k"):
-            shapes |= {f"{pool}{name}.weight": (dim,), f"{pool}{name}.bias": (dim,)}
+        shapes |= {f"{pool}query": (rows, dim), f"{pool}attn.in_proj_weight": (3 * dim, dim)}
+        shapes |= {f"{pool}attn.in_proj_bias": (3 * dim,)}
+        shapes |= linear(f"{pool}attn.out_proj", dim, dim)
+        shapes |= norm(f"{pool}ln_q", dim) | norm(f"{pool}ln_k", dim)
     return {f"{PUBLISHED}{name}": shape for name, shape in shapes.items()}
 
 
@@ -156,7 +150,7 @@ def test_slopes_are_those_of_the_alibi_paper():
 
 def test_the_published_checkpoint_fits_whole(without_initialisation):
     published = published_shapes(768, 6, 128)
-    assert sum(map(math.prod, published.values())) == 48_539_904
+    assert numbers(published) == 48_539_904
     content = {name: torch.empty(shape) for name, shape in published.items()}
     fit = renamed_tensors(Path("x"), "titan", content)
     expected = SlideEncoder().state_dict()
