@@ -16,13 +16,12 @@ def weights_advice(name: str, entry: SlideEncoderConfig) -> str:
         entry: Its entry.
     """
     by_path = (
-        f"`weights: PATH` in configs/slide_encoders/{name}.yaml, or `mil embed --weights PATH`"
+        f"give the file by `weights: PATH` in configs/slide_encoders/{name}.yaml, or by "
+        "`mil embed --weights PATH`"
     )
     if entry.hub is None:
-        return f"ask for its weights at {entry.page}, then give the file by {by_path}"
-    return (
-        f"run `mil encoders fetch {name}` on a machine with a network, or give a file by {by_path}"
-    )
+        return f"ask for its weights at {entry.page}, then {by_path}"
+    return f"run `mil encoders fetch {name}` on a machine with a network, or {by_path}"
 
 
 def slide_weights_status(

@@ -30,7 +30,7 @@ def test_the_documentation_says_the_same():
         for line in DOCS.read_text().splitlines()
         if line[:3] == "| `"
     ]
-    documented = {row[0].strip("`"): row[1:6] for row in rows if len(row) == 7}
+    documented = {row[0].strip("`"): row[1:6] for row in rows if row[0].strip("`") in NAMES}
     entries = {name: load_slide_encoder(name) for name in NAMES}
     assert documented == {
         name: [
