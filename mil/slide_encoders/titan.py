@@ -19,8 +19,9 @@ MLP_RATIO = 4
 POOL_HEADS = 8
 # Epsilon of the transformer's layer normalisations; the pooling has torch's.
 EPSILON = 1e-6
-# Bytes of one block of the attention's bias, which would be heads x tokens x tokens.
-BLOCK_BYTES = 64 * 2**20
+# Bytes of one block of the attention's bias, which would be heads x tokens x tokens. Larger
+# blocks were not faster.
+BLOCK_BYTES = 16 * 2**20
 
 NAMES = [
     (r"^vision_encoder\.", ""),
@@ -98,8 +99,9 @@ def distances(
         stop: One past the last.
     """
     first = max(start, 1)
-    between = cells[first - 1 : stop - 1, None] - cells
-    apart = between.square().sum(-1).sqrt()
+    columns, rows = (axis[first - 1 : stop - 1, None] - axis for axis in cells.unbind(1))
+    # Cells are whole numbers, so that the squares are exact.
+    apart = columns.square_().addcmul_(rows, rows).sqrt_()
     return functional.pad(apart, (1, 0, first - start, 0))
 
 
