@@ -9,11 +9,7 @@ from mil.config.datasets import dataset_path, subsets_of
 from mil.config.encoder_names import by_alias, unknown_encoder
 from mil.config.encoders import DEFAULT_ENCODER, load_encoders
 from mil.config.recipes import load_recipe
-from mil.config.slide_encoders import (
-    check_encoders_of_run,
-    check_slide_encoders,
-    check_tiles_of_run,
-)
+from mil.config.slide_encoders import check_slide_encoders
 from mil.errors import ConfigError, unknown_name
 
 
@@ -391,9 +387,6 @@ def load_config(raw: dict[str, Any]) -> Config:
     entries = list(dict.fromkeys(entry or name for name, entry in names.items()))
     config = config.model_copy(update={"encoder": entries})
     check_slide_encoders(config.slide_encoder, config.head)
-    check_encoders_of_run(config.slide_encoder, config.encoder)
-    if config.bags is None:
-        check_tiles_of_run(config.slide_encoder, config.tile.size_px, config.tile.mpp)
     check_trainings(config)
     return config
 

@@ -157,10 +157,11 @@ def check_slide_encoders(names: Sequence[str], recipes: Sequence[str]) -> None:
 
     Raises:
         ConfigError: One is neither a statistic of the tiles, nor published, nor a recipe of
-            the run.
+            the run; or its weights are none that a run can get.
     """
     for name in names:
         check_slide_encoder(name)
+        _check_weights(name)
         if needs_heads(name) and name not in recipes:
             raise ConfigError(
                 f"config: slide_encoder: {name} is neither one of "
@@ -170,29 +171,34 @@ def check_slide_encoders(names: Sequence[str], recipes: Sequence[str]) -> None:
             )
 
 
-def check_encoders_of_run(names: Sequence[str], encoders: Sequence[str]) -> None:
-    """Check that a run has what its published slide encoders stand on.
-
-    Args:
-        names: Slide encoders.
-        encoders: Names of the run's encoders of tiles.
-
-    Raises:
-        ConfigError: The encoder of the tiles is missing, or the weights are none that a
-            run can get.
-    """
-    for name in (name for name in names if name in published_slide_encoders()):
+def _check_weights(name: str) -> None:
+    # Now, and not after hours of features. What a network gives can come later.
+    if name in published_slide_encoders():
         entry = load_slide_encoder(name)
-        if entry.encoder not in encoders:
-            raise ConfigError(
-                f"config: slide_encoder: {name} stands on the features of {entry.encoder}, which "
-                f"this run lacks; add {entry.encoder} to encoder"
-            )
-        # Now, and not after hours of features. What a network gives can come later.
         if entry.weights == ASKED_FOR:
             raise ConfigError(
                 f"config: slide_encoder: {name}: its weights are given on request, at "
                 f"{entry.page}; set `weights: PATH` in configs/slide_encoders/{name}.yaml"
+            )
+
+
+def check_encoders_of_run(names: Sequence[str], encoders: Sequence[str], remedy: str) -> None:
+    """Check that a run has the features that its published slide encoders stand on.
+
+    Args:
+        names: Slide encoders.
+        encoders: Names of the run's encoders of tiles.
+        remedy: What to do without the features; `{encoder}` stands for their encoder.
+
+    Raises:
+        ConfigError: The encoder of the tiles is missing.
+    """
+    for name in (name for name in names if name in published_slide_encoders()):
+        encoder = load_slide_encoder(name).encoder
+        if encoder not in encoders:
+            raise ConfigError(
+                f"config: slide_encoder: {name} stands on the features of {encoder}, not of "
+                f"{', '.join(encoders)}; {remedy.format(encoder=encoder)}"
             )
 
 

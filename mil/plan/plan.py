@@ -16,7 +16,7 @@ from mil.config import (
     tiling_name,
 )
 from mil.config.run import check_trainings
-from mil.config.slide_encoders import stands_on
+from mil.config.slide_encoders import check_encoders_of_run, check_tiles_of_run, stands_on
 from mil.errors import DatasetError
 from mil.io import tables
 from mil.io.tables import paths
@@ -371,6 +371,8 @@ def _from_slides(plan: Plan, table: Sequence[tables.Slide]) -> Plan:
     config = plan.config
     dataset = plan.dataset
     slides_dir = plan.slides_dir
+    check_encoders_of_run(config.slide_encoder, config.encoder, "add {encoder} to encoder")
+    check_tiles_of_run(config.slide_encoder, config.tile.size_px, config.tile.mpp)
     if not config.trust_urls:
         check_urls(table, dataset_path(config.dataset).parent)
     files = {row.slide: paths.locate(row, slides_dir, dataset) for row in table}
@@ -417,6 +419,8 @@ def _from_bags(plan: Plan, table: Sequence[tables.Slide], folder: Path) -> Plan:
     # One bag is opened for all of them; `train` checks that the others agree.
     first = next(slide for slide in plan.slides if slide in with_bag)
     header = kind_of_bags(folder / f"{first}.h5")
+    remedy = f"{folder} would have to hold bags by {{encoder}}"
+    check_encoders_of_run(plan.config.slide_encoder, [header.encoder], remedy)
     annotations = {slide: file for slide, file in plan.annotations.items() if file.exists()}
     # Slides are optional beside bags, and serve only to be seen under the attention.
     rows = table if plan.slides_dir.is_dir() else []

@@ -117,6 +117,31 @@ def test_paths_and_flags_of_each_encoder_and_head(study):
     )
 
 
+def test_a_published_slide_encoder_takes_the_features_of_its_encoder_alone(study):
+    entry = study / "configs/slide_encoders/chief.yaml"
+    entry.parent.mkdir()
+    entry.write_text(
+        "encoder: resnet18\ntile_um: 112\ndim: 8\nparameters: 8\nweights: random\nlicence: none\n"
+    )
+    pattern = "{tiling}/{encoder}/{slide_encoder}"
+    two = plan(encoder=["resnet18", "resnet50"], slide_encoder=["chief", "mean"])
+    assert two.for_each_slide_encoder(pattern) == [
+        "224px_0.5mpp/resnet18/chief",
+        "224px_0.5mpp/resnet18/mean",
+        "224px_0.5mpp/resnet50/mean",
+    ]
+    with one_line(ConfigError, match="of resnet18, not of resnet50; add resnet18 to encoder"):
+        plan(encoder="resnet50", slide_encoder="chief")
+    with one_line(
+        ConfigError, match=r"takes tiles of 112 µm, those of this run are 224 .*mpp: 0.5"
+    ):
+        plan(encoder="resnet18", slide_encoder="chief", tile={"mpp": 1})
+    for name in "abcd":
+        bag_file(study / f"bags/{name}.h5", name, np.ones((2, 4)), encoder={"encoder": "other"})
+    with one_line(ConfigError, match="not of other; bags would have to hold bags by resnet18"):
+        plan(bags="bags", slide_encoder="chief")
+
+
 def test_which_slides_are_drawn(study):
     assert plan().heatmap_slides == ["a", "b", "c"]
     assert plan(heatmap={"slides": "test"}).heatmap_slides == ["b"]

@@ -8,9 +8,8 @@ from safetensors.torch import save_file
 from typer.testing import CliRunner
 
 from mil.cli import app
-from mil.config import load_config
 from mil.config.base import config_path
-from mil.config.slide_encoders import load_slide_encoder
+from mil.config.slide_encoders import check_slide_encoders, load_slide_encoder
 from mil.embed.stage import EmbedJob, run
 from mil.errors import ConfigError, DatasetError
 from mil.io.vectors import read_vectors
@@ -167,22 +166,12 @@ def test_weights_come_from_the_hub_once(tmp_path, monkeypatch):
     assert len(hub.asked) == asked
 
 
-def configured(**changes):
-    raw = yaml.safe_load(config_path("config.yaml").read_text())
-    return load_config({**raw, "dataset": "demo", **changes})
-
-
-def test_a_run_is_refused_before_it_begins(tmp_path, monkeypatch):
+def test_weights_that_no_run_can_get_are_refused_before_it_begins(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
-    with one_line(ConfigError, match="madeleine stands on the features of conch.*add conch"):
-        configured(slide_encoder=["madeleine"])
-    with one_line(ConfigError, match="takes tiles of 256 µm, those of this run are 224 µm wide"):
-        configured(slide_encoder="madeleine", encoder="conch", tile={"mpp": 0.5})
     with one_line(ConfigError, match="chief: its weights are given on request.*set `weights"):
-        configured(slide_encoder="chief", encoder="chief_ctranspath")
+        check_slide_encoders(["chief"], [])
     entry(tmp_path, weights="random")
-    both = configured(slide_encoder=["chief", "mean"], encoder=["chief_ctranspath", "conch"])
-    assert both.slide_encoder == ["chief", "mean"]
+    check_slide_encoders(["chief", "madeleine", "mean"], [])
 
 
 def test_encoders_of_slides_are_listed_shown_and_not_fetched_by_hand():

@@ -68,9 +68,26 @@ def test_vectors_are_made_where_slide_encoders_are_named(study):
     assert files == [f"{name}/{slide}.h5" for name in ("abmil", "mean") for slide in "abc"]
     (folder / "mean/b.h5").unlink()
     assert study.planned(*config) == {"embed": 1}
-    assert "neither one of mean, mean_std nor a recipe" in refused(
+    assert "neither one of mean, mean_std, chief, madeleine nor a recipe" in refused(
         study, BAGS, "slide_encoder=acmil"
     )
+
+
+@pytest.mark.slow
+def test_a_published_slide_encoder_needs_no_head(study):
+    entry = study.folder / "configs/slide_encoders/chief.yaml"
+    entry.parent.mkdir()
+    entry.write_text(
+        "encoder: stranger.v2\ntile_um: 112\ndim: 768\nparameters: 656641\nweights: random\n"
+        "licence: none\n"
+    )
+    config = ("dataset=toy", "head=abmil", BAGS, "slide_encoder=chief")
+    done = study.snakemake("--until", "embed", "--config", *config)
+    assert done.returncode == 0, done.stdout + done.stderr
+    folders = {path.name for path in (study.folder / "results/toy").iterdir()}
+    assert folders == {"embed"}
+    files = (study.folder / "results/toy/embed").glob("*/stranger.v2/chief/*.h5")
+    assert sorted(path.stem for path in files) == ["a", "b", "c"]
 
 
 @pytest.mark.slow
