@@ -184,7 +184,7 @@ class SlideEncoder(nn.Module):
         heads: int = HEADS,
     ) -> None:
         super().__init__()
-        self.latents = nn.Parameter(torch.randn(latents, dim))
+        self.latents = nn.Parameter(torch.empty(latents, dim).uniform_(-1, 1))
         self.first = Read(dim, tile_dim)
         self.again = Read(dim, tile_dim)
         self.layers = nn.ModuleList(Layer(dim, heads) for _ in range(layers))

@@ -176,7 +176,7 @@ class Pool(nn.Module):
 
     def __init__(self, dim: int, heads: int) -> None:
         super().__init__()
-        self.query = nn.Parameter(torch.randn(1, dim))
+        self.query = nn.Parameter(torch.empty(1, dim).uniform_(-1, 1))
         self.norm_query = nn.LayerNorm(dim)
         self.norm_tokens = nn.LayerNorm(dim)
         self.attention = nn.MultiheadAttention(dim, heads)
