@@ -16,7 +16,7 @@ from tests.messages import one_line
 HEADS = (VectorHead("abmil", 1, 0, "a" * 64), VectorHead("abmil", 1, 1, "b" * 64))
 
 
-def write(folder, slide, rows, slide_encoder="mean", heads=(), state="ok", encoder="tiny"):
+def write(folder, slide, rows, slide_encoder="mean", heads=(), state="ok", encoder="tiny", sha=""):
     header = VectorsHeader(
         slide=slide,
         slide_encoder=slide_encoder,
@@ -27,6 +27,7 @@ def write(folder, slide, rows, slide_encoder="mean", heads=(), state="ok", encod
         tiles=3,
         state=state,
         heads=tuple(heads),
+        slide_encoder_sha256=sha,
     )
     vectors = np.array(rows, np.float32) if rows else np.empty((0, 0), np.float32)
     write_vectors(folder / f"{slide}.h5", SlideVectors(header, vectors))
@@ -105,6 +106,15 @@ def test_vectors_of_two_spaces_make_no_table(study):
     write(study / "mean", "s4", [[0, 1]], encoder="other")
     with one_line(FormatError, match=r"s4\.h5: its encoder differs from that of s1\.h5"):
         read_table(study / "mean")
+
+
+def test_vectors_by_two_files_of_weights_are_never_in_one_table(tmp_path):
+    for slide, sha in (("s1", "a"), ("s2", "b")):
+        write(tmp_path, slide, [[0, 1]], "chief", sha=sha)
+    with one_line(FormatError, match=r"s2\.h5: its slide_encoder_sha256 differs"):
+        read_table(tmp_path)
+    (tmp_path / "s2.h5").unlink()
+    assert read_table(tmp_path).provenance["slide_encoder_sha256"] == "a"
 
 
 def test_a_missing_package_is_named_before_anything_is_read(study, monkeypatch):
