@@ -23,8 +23,8 @@ from mil.errors import ConfigError, unknown_name
 
 # Slide encoders without weights: statistics of the tiles' features.
 STATISTICS = ("mean", "mean_std")
-# Published ones that are refused with a reason (docs/reference/slide-vectors.md).
-REFUSED = ("titan", "prism")
+# Names that published ones go by elsewhere.
+OTHER_NAMES = {"gigapath": "gigapath_slide", "longnet": "gigapath_slide"}
 # Weights that their authors give to those who ask, and no download has.
 ASKED_FOR = "on request"
 # Share by which the side of a tile may differ from that of the training: pixel sizes of
@@ -138,19 +138,15 @@ def stands_on(name: str, encoder: str) -> bool:
 
 
 def check_slide_encoder(name: str) -> None:
-    """Refuse a published slide encoder that mil does not have, or has under another name.
+    """Refuse a published slide encoder under a name that it does not have here.
 
     Raises:
-        ConfigError: It is one, in one line with a remedy.
+        ConfigError: It has another name, in one line.
     """
     published = published_slide_encoders()
-    if name not in published and name.lower() in published:
-        raise ConfigError(f"slide_encoder {name}: is called {name.lower()} here")
-    if name.lower() in REFUSED and name not in published:
-        raise ConfigError(
-            f"slide_encoder {name}: is not built in (docs/reference/slide-vectors.md); use one of "
-            f"{', '.join((*STATISTICS, *published))}, or a recipe of `head`"
-        )
+    usual = OTHER_NAMES.get(name.lower(), name.lower())
+    if name not in published and usual in published:
+        raise ConfigError(f"slide_encoder {name}: is called {usual} here")
 
 
 def check_slide_encoders(names: Sequence[str], recipes: Sequence[str]) -> None:

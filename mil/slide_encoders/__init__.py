@@ -10,7 +10,8 @@ its published shape. Its `forward` takes one slide:
 
 and returns the vector, float32, [dim]. Its parameters have the names of the published
 checkpoint; where they cannot, the file has a list `NAMES` of patterns of names and their
-replacements. Tensors of the checkpoint that the vector does not need are dropped.
+replacements. Tensors of the checkpoint that the vector does not need are dropped; with a list
+`UNUSED` of patterns of their names, after the replacements, others are refused.
 
 The entry of NAME.py is `configs/slide_encoders/NAME.yaml`.
 """

@@ -1,7 +1,7 @@
 """Slide encoders with their weights, and the vector of a bag."""
 
 import re
-from collections.abc import Mapping
+from collections.abc import Mapping, Set
 from dataclasses import dataclass
 from importlib import import_module
 from importlib.util import find_spec
@@ -98,7 +98,8 @@ def build_slide_encoder(
     tensors, revision = model.state_dict(), "random"
     if weights is not None or entry.weights != "random":
         file = weights_file(name, entry, weights)
-        content = read_tensors(file, lambda content: _renamed(name, content))
+        content = renamed_tensors(file, name, read_tensors(file, dict))
+        _check_surplus(file, name, content.keys() - tensors.keys())
         tensors, revision = fitting(file, content, tensors), _revision(entry, file)
         model.load_state_dict(tensors, assign=True)
     model = model.eval().requires_grad_(False).to(device)
@@ -125,15 +126,44 @@ def new_model(name: str) -> nn.Module:
     return architecture()
 
 
-def _renamed(name: str, content: Mapping[str, Tensor]) -> dict[str, Tensor]:
-    """Tensors of a checkpoint under the model's names."""
+def renamed_tensors(file: Path, name: str, content: Mapping[str, Tensor]) -> dict[str, Tensor]:
+    """Tensors of a checkpoint under the model's names.
+
+    Args:
+        file: Its file, for messages.
+        name: Name of the slide encoder.
+        content: Tensors by their published names.
+
+    Raises:
+        ConfigError: Two tensors for one name differ.
+    """
     patterns = getattr(import_module(f"mil.slide_encoders.{name}"), "NAMES", [])
-    renamed = {}
-    for key, tensor in content.items():
+    renamed: dict[str, Tensor] = {}
+    for published, tensor in content.items():
+        key = published
         for pattern, replacement in patterns:
             key = re.sub(pattern, replacement, key)
+        # A tensor that several layers share may have a name in each of them.
+        if key in renamed and not torch.equal(renamed[key], tensor):
+            raise ConfigError(
+                f"{file}: does not fit slide encoder {name}: {published} differs from the tensor "
+                "of another layer that shares it; give the file that its entry names"
+            )
         renamed[key] = tensor
     return renamed
+
+
+def _check_surplus(file: Path, name: str, surplus: Set[str]) -> None:
+    """Refuse tensors that neither the vector nor another part of the checkpoint has."""
+    unused = getattr(import_module(f"mil.slide_encoders.{name}"), "UNUSED", [".*"])
+    unknown = sorted(
+        key for key in surplus if not any(re.fullmatch(pattern, key) for pattern in unused)
+    )
+    if unknown:
+        raise ConfigError(
+            f"{file}: does not fit slide encoder {name}, which has no {unknown[0]} ({len(unknown)} "
+            "such tensors); give the file that its entry names"
+        )
 
 
 def _revision(entry: SlideEncoderConfig, file: Path) -> str:
