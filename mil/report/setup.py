@@ -137,7 +137,8 @@ def _statement(headers: Sequence[BagHeader]) -> str:
         parts.append(f"stains normalised by {' and '.join(methods)}")
         unchanged = [header.slide for header in headers if '"unchanged"' in header.stain]
         if unchanged:
-            parts.append(f"but not of {len(unchanged)} of {len(headers)} slides ({some(unchanged)})")
+            counts = f"{len(unchanged)} of {len(headers)}"
+            parts.append(f"but not of {counts} slides ({some(unchanged)})")
     precisions = sorted({header.precision for header in headers if header.precision})
     if precisions:
         parts.append(f"computed in {' and '.join(precisions)}")
