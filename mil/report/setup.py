@@ -137,9 +137,10 @@ def _statement(headers: Sequence[BagHeader]) -> str:
     methods = sorted({header.stain_norm for header in headers if header.stain_norm})
     if methods:
         parts.append(f"stains normalised by {' and '.join(methods)}")
-        unchanged = sum('"unchanged"' in header.stain for header in headers)
+        unchanged = [header.slide for header in headers if '"unchanged"' in header.stain]
         if unchanged:
-            parts.append(f"but of {unchanged} of {len(headers)} slides, which the list names")
+            counts = f"{len(unchanged)} of {len(headers)}"
+            parts.append(f"but not of {counts} slides ({some(unchanged)})")
     precisions = sorted({header.precision for header in headers if header.precision})
     if precisions:
         parts.append(f"computed in {' and '.join(precisions)}")

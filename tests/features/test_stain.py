@@ -19,6 +19,7 @@ from mil.io.bags import BagHeader, common_identity, read_bag
 from mil.io.bags.stain import REFERENCE_COLOURS, REFERENCE_MAXIMA, SlideStain, stain_of
 from mil.io.slides import SlideReader, as_array
 from mil.plan.flags import feature_flags
+from mil.report.setup import _statement
 from mil.trained import Trained
 from mil.trained.compatibility import check_compatible
 from tests.features.test_stage import ENTRY, embed, encoder, slide
@@ -209,3 +210,11 @@ def test_a_sample_is_a_grid_over_tiles():
     assert sampled(tiles).shape == (2 * 56 * 56, 3)
     assert sampled(tiles)[1].tolist() == tiles[0, 0, 4].tolist()
     assert sampled(tiles[:, :20, :20]).shape == (800, 3)
+
+
+def test_a_report_names_slides_whose_stains_stay():
+    unchanged = SlideStain(unchanged="its tiles are dark").model_dump_json(exclude_defaults=True)
+    facts = {"encoder": "e", "stain_norm": "macenko"}
+    headers = [BagHeader(slide="a", **facts), BagHeader(slide="b", **facts, stain=unchanged)]
+    assert "stains normalised by macenko, but not of 1 of 2 slides (b)" in _statement(headers)
+    assert "stain" not in _statement([BagHeader(slide="a", encoder="e")])
