@@ -28,7 +28,12 @@ from tests.synthetic import bag_file
 
 __all__ = ["slide"]
 
-torchstain = pytest.importorskip("torchstain.numpy.normalizers")
+
+@pytest.fixture
+def torchstain():
+    """The package that estimates stains; tests of all else run without it."""
+    return pytest.importorskip("torchstain.numpy.normalizers")
+
 
 REFERENCE = np.array(REFERENCE_COLOURS)
 OTHER = np.array([[0.65, 0.70, 0.29], [0.27, 0.90, 0.34]])
@@ -49,7 +54,7 @@ def image_of(colours: np.ndarray, concentrations: np.ndarray) -> np.ndarray:
     return np.clip(intensity.round(), 0, 255).astype(np.uint8).T.reshape(side, side, 3)
 
 
-def test_a_tile_is_that_of_the_library():
+def test_a_tile_is_that_of_the_library(torchstain):
     image = image_of(OTHER, amounts())
     stain = fit_stain(image.reshape(-1, 3))
     own = normalise(image, stain.to_reference())
@@ -59,13 +64,13 @@ def test_a_tile_is_that_of_the_library():
     assert np.abs(own.astype(int) - image).mean() > 5
 
 
-def test_the_reference_is_that_of_the_library():
+def test_the_reference_is_that_of_the_library(torchstain):
     reference = torchstain.NumpyMacenkoNormalizer()
     np.testing.assert_array_equal(reference.HERef.T, REFERENCE_COLOURS)
     np.testing.assert_array_equal(reference.maxCRef, REFERENCE_MAXIMA)
 
 
-def test_colours_of_a_slide_are_found():
+def test_colours_of_a_slide_are_found(torchstain):
     concentrations = amounts(128)
     stain = fit_stain(image_of(OTHER, concentrations).reshape(-1, 3))
     cosines = (np.array(stain.colours) * OTHER).sum(axis=1)
@@ -73,7 +78,7 @@ def test_colours_of_a_slide_are_found():
     np.testing.assert_allclose(stain.maxima, np.percentile(concentrations, 99, axis=1), rtol=0.05)
 
 
-def test_slides_of_two_stains_become_alike():
+def test_slides_of_two_stains_become_alike(torchstain):
     concentrations = amounts()
     images = [image_of(colours, concentrations) for colours in (OTHER, REFERENCE)]
     alike = [
@@ -85,7 +90,7 @@ def test_slides_of_two_stains_become_alike():
     assert np.abs(alike[0] - alike[1]).mean() < before / 6
 
 
-def test_hematoxylin_comes_first_where_both_absorb_as_much_red():
+def test_hematoxylin_comes_first_where_both_absorb_as_much_red(torchstain):
     # Colours of lymph nodes whose red the published rule cannot order.
     colours = np.array([[0.46, 0.68, 0.57], [0.48, 0.86, 0.17]])
     image = image_of(colours, amounts(128)).reshape(-1, 3)
@@ -108,13 +113,13 @@ GREY = np.random.default_rng(0).integers(30, 200, (5000, 1), dtype=np.uint8).rep
         (GREY // 8, "its tiles are dark, as in fluorescence"),
     ],
 )
-def test_a_slide_without_two_stains_stays_as_it_is(pixels, reason):
+def test_a_slide_without_two_stains_stays_as_it_is(pixels, reason, torchstain):
     stain = fit_stain(pixels)
     assert stain == SlideStain(unchanged=reason)
     assert stain.to_reference() is None
 
 
-def test_bags_are_of_normalised_tiles_and_say_so(slide, monkeypatch):
+def test_bags_are_of_normalised_tiles_and_say_so(slide, monkeypatch, torchstain):
     monkeypatch.setattr("mil.features.stain.SMALLEST_ANGLE", 0.1)
     embed(slide, dtype="float32")
     plain = read_bag(slide / "bag.h5")
