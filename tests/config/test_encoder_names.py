@@ -64,7 +64,7 @@ def test_names_of_other_tools(name, entry):
 @pytest.mark.parametrize(
     "name",
     ["uni_v3", "lunit-vits8", "lunit_vitb16", "resnet50_trunc", "resnet34", "conch_v2",
-     "chief-ctranspath", "openmidnight", "hibou_g", "h0-mega", "virchow3", "kaiko-vitb8",
+     "openmidnight", "hibou_g", "h0-mega", "virchow3", "kaiko-vitb8",
      "phikon_v3", "midnight12k", "uni_v"],
 )  # fmt: skip
 def test_another_model_is_never_suggested(name):
