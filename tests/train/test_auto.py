@@ -117,6 +117,8 @@ def test_heads_that_begin_with_flat_attention_get_settings_of_their_own(name, op
     planned = plan_recipe(load_recipe(name), COHORT)
     assert {key: planned.options[key] for key in options} == options
     assert planned.train.lr == pytest.approx(lr)
+    larger = COHORT.model_copy(update={"num_slides": 130})
+    assert plan_recipe(load_recipe(name), larger).train.lr == pytest.approx(1e-3)
     regression = COHORT.model_copy(update={"task": "regression"})
     assert plan_recipe(load_recipe(name), regression).options == load_recipe(name).options
 
