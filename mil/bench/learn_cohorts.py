@@ -183,6 +183,12 @@ def _shifted_pools(rng: Rng, bank: FeatureBank, trained: int) -> list[Pool]:
         np.flatnonzero((bank.labels == label) & (bank.groups == 1 - trained))
         for label in range(len(CLASS_NAMES))
     ]
+    for tiles, name in zip(others, CLASS_NAMES, strict=True):
+        if not len(tiles):
+            raise DatasetError(
+                f"no tile of the class {name!r} has the other stain: colour tells the classes "
+                "apart; leave --stain-shift out"
+            )
     return [train, valid, test, (others[0], others[1])]
 
 

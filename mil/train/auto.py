@@ -129,10 +129,11 @@ def plan_recipe(recipe: Recipe, cohort: Cohort) -> Recipe:
     # Checked again: a planned value must go with those that are written.
     train = checked(TrainConfig, {**planned, **written, "auto": False}, "train: auto")
     options = {**plan.options, **recipe.options}
-    heads = recipe.options.get("heads")
-    if "hidden" not in recipe.options and "hidden" in options and isinstance(heads, int):
-        # Rounded up, as the default is: attention heads share the width.
-        options["hidden"] = -(-options["hidden"] // max(heads, 1)) * max(heads, 1)
+    # Attention heads share the width, and so do the queries of a row that is as wide.
+    shared = recipe.options.get("heads") or recipe.options.get("queries")
+    if "hidden" not in recipe.options and "hidden" in options and isinstance(shared, int):
+        # Rounded up, as the default is.
+        options["hidden"] = -(-options["hidden"] // max(shared, 1)) * max(shared, 1)
     return recipe.model_copy(update={"train": train, "options": options})
 
 

@@ -128,6 +128,12 @@ def test_a_stain_shift_tests_on_all_tiles_of_the_other_stain(bank, seed, trained
     assert len(tiles[0]) == pytest.approx(0.65 * (groups == trained).sum(), abs=4)
 
 
+def test_stains_that_tell_the_classes_apart_are_refused(bank):
+    groups = np.where(bank.labels == 1, 0, np.arange(120) % 2)
+    with one_line(DatasetError, "no tile of the class 'tumour' has the other stain"):
+        drawn(replace(bank, groups=groups), seed=2, stain_shift=True)
+
+
 def test_slides_of_the_tool_have_all_stains():
     with one_line(ConfigError, "--stain-shift"):
         SMALL.model_copy(update={"stain_shift": True}).tool_cohort(0)

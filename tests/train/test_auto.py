@@ -81,6 +81,14 @@ def test_the_planned_width_is_a_multiple_of_written_attention_heads():
     assert plan_recipe(recipe("auto", "mha", heads=12, hidden=24), COHORT).options["hidden"] == 24
 
 
+@pytest.mark.parametrize("queries", [12, 24, 32, 100])
+def test_the_planned_width_is_a_multiple_of_written_queries(queries):
+    planned = plan_recipe(recipe("auto", "probe", queries=queries), COHORT)
+    assert planned.options["hidden"] % queries == 0
+    assert planned.options["hidden"] >= 64
+    build_head("probe", planned.options, dim=64, classes=2)
+
+
 def test_written_scaling_replaces_the_planned_whitening():
     planned = plan_recipe(recipe({"auto": True, "zscore": True}), COHORT).train
     assert (planned.zscore, planned.whiten) == (True, None)
