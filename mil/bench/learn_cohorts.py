@@ -12,27 +12,19 @@ from typing import Literal, NamedTuple
 
 import numpy as np
 import torch
-from jaxtyping import Bool, Float16, Int
+from jaxtyping import Float16, Int
 from pydantic import Field
 
 from mil.bench.learn_bank import FeatureBank, ToolCohort
+from mil.bench.learn_pools import Rng, disjoint_pools, draw_stains, shifted_pools
 from mil.config import Section
 from mil.demo.composite import cell_corners
 from mil.demo.composite_plan import Layout, Pool, draw_layout, draw_pools
-from mil.demo.labelled_tiles import CLASS_NAMES
-from mil.errors import ConfigError, DatasetError
+from mil.errors import ConfigError
 from mil.train.data import LabelledBag
 
-# Shares of the tiles of each class up to which they are for training, for validation
-# and for the test set; the others are for the second.
-TILE_SHARES = (0.45, 0.60, 0.80)
-# The same for stains, of which training and validation have the first part.
-STAIN_SHARES = (10 / 16, 13 / 16)
-FEWEST_STAINS = 4
 # Training slides of `mil demo composites` that go with two validation slides.
 FEWEST_OF_TOOL = 6
-
-Rng = np.random.Generator
 
 
 class CohortSettings(Section):
@@ -136,7 +128,7 @@ def build_cohort(bank: FeatureBank, name: CohortName, settings: CohortSettings) 
     """
     rng = name.rng(POOLS)
     pools = _pools(rng, bank, name, settings)
-    stains = _draw_stains(rng, bank.stains)
+    stains = draw_stains(rng, bank.stains)
     features = bank.features()
 
     def draw(stream: int, pool: Pool, group: int, size: int) -> list[FeatureSlide]:
@@ -164,60 +156,8 @@ def _pools(rng: Rng, bank: FeatureBank, name: CohortName, settings: CohortSettin
         return [by_split["train"], by_split["val"], by_split["test"], by_split["second"]]
     if settings.stain_shift:
         # The larger group is that of training in every other cohort.
-        return _shifted_pools(rng, bank, trained=name.seed % 2)
-    return _draw_pools(rng, bank.labels, bank.usable)
-
-
-def _shifted_pools(rng: Rng, bank: FeatureBank, trained: int) -> list[Pool]:
-    """Pools of which the second test set has all tiles of one stain, the others another's.
-
-    Args:
-        rng: random state of the pools.
-        bank: bank whose tiles are in groups by their own stain.
-        trained: group of the tiles for training, validation and the first test set.
-    """
-    assert bank.groups is not None, "tiles of the bank are in no groups"
-    first, valid, test, rest = _draw_pools(rng, bank.labels, bank.groups == trained)
-    train = (np.concatenate([first[0], rest[0]]), np.concatenate([first[1], rest[1]]))
-    others = [
-        np.flatnonzero((bank.labels == label) & (bank.groups == 1 - trained))
-        for label in range(len(CLASS_NAMES))
-    ]
-    for tiles, name in zip(others, CLASS_NAMES, strict=True):
-        if not len(tiles):
-            raise DatasetError(
-                f"no tile of the class {name!r} has the other stain: colour tells the classes "
-                "apart; leave --stain-shift out"
-            )
-    return [train, valid, test, (others[0], others[1])]
-
-
-def _draw_pools(
-    rng: Rng, labels: Int[np.ndarray, " tiles"], usable: Bool[np.ndarray, " tiles"]
-) -> list[Pool]:
-    """Disjoint pools of the usable tiles: of training, validation, test and second test."""
-    by_class = []
-    for label, name in enumerate(CLASS_NAMES):
-        order = rng.permutation(np.flatnonzero((labels == label) & usable))
-        ends = [int(len(order) * share) for share in TILE_SHARES]
-        parts = np.split(order, ends)
-        if not all(map(len, parts)):
-            raise DatasetError(
-                f"{len(order)} tiles of the class {name!r} that are not blank are too few for "
-                f"{len(parts)} disjoint sets; give more tiles"
-            )
-        by_class.append(parts)
-    return list(zip(*by_class, strict=True))
-
-
-def _draw_stains(rng: Rng, count: int) -> list[Int[np.ndarray, " stains"]]:
-    """Stains of training and validation, of the test set, and of the second."""
-    if count < FEWEST_STAINS:
-        raise DatasetError(
-            f"{count} stains are too few for three disjoint sets of slides; set --stains to "
-            f"{FEWEST_STAINS} or more"
-        )
-    return np.split(rng.permutation(count), [int(count * share) for share in STAIN_SHARES])
+        return shifted_pools(rng, bank, trained=name.seed % 2)
+    return disjoint_pools(rng, bank.labels, bank.usable)
 
 
 def _draw_slides(rng: Rng, source: _Source, size: int, name: str) -> list[FeatureSlide]:
