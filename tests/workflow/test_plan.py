@@ -110,6 +110,8 @@ def test_a_published_slide_encoder_takes_part_with_its_own_encoder_alone(study):
     commands = re.findall(r"mil fewshot .*? --allow-empty", re.sub(r"\s+", " ", output))
     vectors = [re.findall(r"--vectors \S+/(\w+/\w+)", command) for command in commands]
     assert sorted(vectors) == [["resnet18/mean", "resnet18/chief"], ["resnet50/mean"]]
+    minutes = re.findall(r"rule embed:\n(?:    .*\n)*?    resources: .*runtime=(\d+)", output)
+    assert sorted(minutes) == ["120"] * 6 + ["480"] * 3
     plan = study.planned(*two[:2], "slide_encoder=chief")
     assert (plan["embed"], plan["fewshot"]) == (3, 1)
 
