@@ -2,6 +2,7 @@
 
 from pathlib import Path
 
+from mil.config import load_encoders
 from mil.config.slide_encoders import SlideEncoderConfig, tiles_advice
 from mil.errors import FormatError
 from mil.io.bags import Bag
@@ -21,10 +22,18 @@ def check_bag(name: str, entry: SlideEncoderConfig, bag: Bag, path: Path) -> Non
             the remedy.
     """
     advice = tiles_advice(entry)
+    length = bag.features.shape[1]
+    encoder = load_encoders().get(entry.encoder)
     if bag.encoder != entry.encoder:
         raise FormatError(
             f"{path}: its features are by {bag.encoder}, slide encoder {name} stands on "
             f"{entry.encoder}; {advice}"
+        )
+    if encoder is not None and length != encoder.dim:
+        raise FormatError(
+            f"{path}: its features have {length} numbers, those of {entry.encoder}, which slide "
+            f"encoder {name} stands on, have {encoder.dim}; import it under the name of its own "
+            f"encoder, or {advice}"
         )
     if not bag.tile_px or not bag.target_mpp:
         raise FormatError(

@@ -71,6 +71,11 @@ def test_a_vector_is_of_the_valid_tiles_and_names_the_weights(tmp_path, weights)
             {"encoder": {"encoder": "ctranspath"}},
             "its features are by ctranspath, slide encoder chief stands on chief_ctranspath",
         ),
+        (
+            {"features": FEATURES[:, :512]},
+            "its features have 512 numbers, those of chief_ctranspath, which slide encoder chief "
+            "stands on, have 768",
+        ),
         ({"target_mpp": 0.5}, "its tiles are 112 µm wide, slide encoder chief takes those of 256"),
     ],
 )
