@@ -13,7 +13,7 @@ from mil.config.slide_encoders import check_slide_encoders, load_slide_encoder
 from mil.embed.stage import EmbedJob, run
 from mil.errors import ConfigError, DatasetError
 from mil.io.vectors import read_vectors
-from mil.slide_encoders import chief
+from mil.slide_encoders import build, chief
 from mil.slide_encoders.availability import fetch_slide_weights, slide_weights_status
 from mil.slide_encoders.build import build_slide_encoder, new_model
 from tests.encoders.hub import play
@@ -133,6 +133,27 @@ def test_heads_weights_and_names_must_go_together(tmp_path, weights):
         embed(path, tmp_path / "gone.pth")
     with one_line(ConfigError, match=r"chief\.safetensors: does not fit the model"):
         embed(path, weights, "madeleine")
+
+
+SPARSE = torch.eye(1).to_sparse()
+
+
+# A warning of torch, that it takes long.
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({1: torch.ones(2)}, "not a file of tensors alone.*: a tensor is called 1"),
+        ({"weight": SPARSE, "bias": torch.ones(1)}, "alone.*: weight is no array of numbers"),
+        ({"weight": torch.ones(1, 1, device="meta")}, "alone.*: weight is no array"),
+        ({"a": torch.ones(2), "module.a": torch.zeros(2)}, "module.a differs from the tensor"),
+    ],
+)
+def test_a_file_of_strange_tensors_is_one_line(tmp_path, monkeypatch, content, message):
+    monkeypatch.setattr(build, "new_model", lambda name: torch.nn.Linear(1, 1))
+    torch.save(content, tmp_path / "model.pt")
+    with one_line(ConfigError, match=rf"model\.pt: .*{message}"):
+        build_slide_encoder("madeleine", weights=tmp_path / "model.pt")
 
 
 def test_an_entry_without_architecture_is_refused(tmp_path, monkeypatch):
