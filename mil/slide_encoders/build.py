@@ -101,7 +101,9 @@ def build_slide_encoder(
         file = weights_file(name, entry, weights)
         content = read_tensors(file, partial(renamed_tensors, file, name))
         _check_surplus(file, name, content.keys() - tensors.keys())
-        tensors, revision = fitting(file, content, tensors), _revision(entry, file)
+        tensors = fitting(file, content, tensors)
+        # A user's file may lie in a folder that looks like the hub's cache.
+        revision = file.name if weights is not None else _revision(entry, file)
         model.load_state_dict(tensors, assign=True)
     model = model.eval().requires_grad_(False).to(device)
     return PublishedEncoder(name, entry, model, weights_digest(tensors), revision, device)

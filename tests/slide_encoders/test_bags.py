@@ -190,6 +190,11 @@ def test_weights_come_from_the_hub_once(tmp_path, monkeypatch):
     asked = len(hub.asked)
     assert build_slide_encoder(name).revision == "MahmoodLab/madeleine@f00d"
     assert len(hub.asked) == asked
+    # A user's own file is no commit, wherever it lies.
+    own = tmp_path / "snapshots/mine/own.pt"
+    own.parent.mkdir(parents=True)
+    (tmp_path / "model.pt").rename(own)
+    assert build_slide_encoder(name, weights=own).revision == "own.pt"
 
 
 def test_weights_that_no_run_can_get_are_refused_before_it_begins(tmp_path, monkeypatch):
