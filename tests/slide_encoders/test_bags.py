@@ -206,6 +206,14 @@ def test_weights_that_no_run_can_get_are_refused_before_it_begins(tmp_path, monk
         check_slide_encoders(["chief"], [])
     entry(tmp_path, weights="random")
     check_slide_encoders(["chief", "madeleine", "mean"], [])
+    entry(tmp_path, weights="own.pt")
+    with one_line(ConfigError, match=r"chief: no weights file own\.pt; put it there, or set"):
+        check_slide_encoders(["chief"], [])
+    (tmp_path / "own.pt").touch()
+    check_slide_encoders(["chief"], [])
+    entry(tmp_path, weights="package:someone/own.pt")
+    with one_line(ConfigError, match="come with no package; give a path"):
+        check_slide_encoders(["chief"], [])
 
 
 def test_encoders_of_slides_are_listed_shown_and_not_fetched_by_hand():
