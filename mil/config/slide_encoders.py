@@ -6,6 +6,7 @@ configs/slide_encoders.
 
 import re
 from collections.abc import Sequence
+from pathlib import Path
 
 from pydantic import Field, field_validator
 
@@ -70,6 +71,8 @@ class SlideEncoderConfig(Section):
             file = hub_file(weights)
             if file is None or file.file is None:
                 raise ValueError("a file on the hub is hf-hub:OWNER/NAME@REVISION/FILE")
+        if weights.startswith("package:"):
+            raise ValueError("weights of a slide encoder come with no package; give a path")
         return weights
 
     @property
@@ -84,10 +87,6 @@ class SlideEncoderConfig(Section):
     def takes_side(self, side_um: float) -> bool:
         """Whether tiles of a side (micrometres) are like those of the training."""
         return abs(side_um - self.tile_um) <= SIDE_TOLERANCE * self.tile_um
-
-    def settings(self) -> str:
-        """All settings that vectors depend on, as JSON."""
-        return self.model_dump_json(include={"encoder", "tile_um", "dim", "positions", "weights"})
 
 
 def published_slide_encoders() -> tuple[str, ...]:
@@ -174,13 +173,18 @@ def check_slide_encoders(names: Sequence[str], recipes: Sequence[str]) -> None:
 
 def _check_weights(name: str) -> None:
     # Now, and not after hours of features. What a network gives can come later.
-    if name in published_slide_encoders():
-        entry = load_slide_encoder(name)
-        if entry.weights == ASKED_FOR:
-            raise ConfigError(
-                f"config: slide_encoder: {name}: its weights are given on request, at "
-                f"{entry.page}; set `weights: PATH` in configs/slide_encoders/{name}.yaml"
-            )
+    if name not in published_slide_encoders():
+        return
+    entry = load_slide_encoder(name)
+    if entry.hub is not None or entry.weights == "random" or Path(entry.weights).is_file():
+        return
+    reason = f"no weights file {entry.weights}; put it there, or"
+    if entry.weights == ASKED_FOR:
+        reason = f"its weights are given on request, at {entry.page};"
+    raise ConfigError(
+        f"config: slide_encoder: {name}: {reason} set `weights: PATH` in "
+        f"configs/slide_encoders/{name}.yaml"
+    )
 
 
 def check_encoders_of_run(names: Sequence[str], encoders: Sequence[str], remedy: str) -> None:
@@ -223,6 +227,51 @@ def check_tiles_of_run(names: Sequence[str], size_px: int | None, mpp: float | N
                 f"config: slide_encoder: {name} takes tiles of {entry.tile_um:g} µm, those of "
                 f"this run are {side_um:g} µm wide; {tiles_advice(entry)}"
             )
+
+
+def check_tiles_of_bags(
+    names: Sequence[str], path: Path, tile_px: int | None, mpp: float | None
+) -> None:
+    """Check that precomputed bags are of tiles that a run's published slide encoders take.
+
+    Args:
+        names: Slide encoders.
+        path: One of the bags, for the message.
+        tile_px: Side of its tiles, pixels; None: not known.
+        mpp: Resolution of its tiles, micrometres per pixel; None: not known.
+
+    Raises:
+        ConfigError: The tiles have another side.
+    """
+    for name in (name for name in names if name in published_slide_encoders()):
+        reason = unfit_tiles(name, load_slide_encoder(name), tile_px, mpp)
+        if reason:
+            raise ConfigError(f"config: slide_encoder: {path}: {reason} and without bags")
+
+
+def unfit_tiles(
+    name: str, entry: SlideEncoderConfig, tile_px: int | None, mpp: float | None
+) -> str:
+    """Why a slide encoder does not take bags of some tiles, and what to do; empty: it does.
+
+    Args:
+        name: Name of the slide encoder.
+        entry: Its entry.
+        tile_px: Side of a tile, pixels; None or 0: not known.
+        mpp: Resolution of a tile, micrometres per pixel; None or 0: not known.
+    """
+    if not tile_px or not mpp:
+        return (
+            f"it does not state the size of its tiles, and slide encoder {name} takes those of "
+            f"{entry.tile_um:g} µm; import it with its scale, or {tiles_advice(entry)}"
+        )
+    side_um = entry.cropped.get(tile_px, tile_px) * mpp
+    if entry.takes_side(side_um):
+        return ""
+    return (
+        f"its tiles are {side_um:g} µm wide, slide encoder {name} takes those of "
+        f"{entry.tile_um:g} µm; {tiles_advice(entry)}"
+    )
 
 
 def tiles_advice(entry: SlideEncoderConfig) -> str:

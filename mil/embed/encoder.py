@@ -39,7 +39,10 @@ class LoadedEncoder:
             "heads": [asdict(each.fact) for each in self.heads],
         }
         # Left out of others, whose vectors then stay current.
-        return facts if self.published is None else facts | self.weights
+        if self.published is not None:
+            # Not the revision: a file that is renamed changes no vector.
+            facts["slide_encoder_sha256"] = self.published.weights_sha256
+        return facts
 
     @property
     def weights(self) -> dict[str, str]:

@@ -121,13 +121,15 @@ def read_tensors(path: Path, rename: Rename) -> dict[str, Tensor]:
         rename: Function from the file's tensors to tensors under a model's names.
 
     Raises:
-        ConfigError: The file does not hold tensors alone.
+        ConfigError: The file does not hold tensors alone, or `rename` refuses them.
     """
     try:
         content = load_file(path) if path.suffix == ".safetensors" else _read_torch_file(path)
         tensors = {name: value for name, value in content.items() if isinstance(value, Tensor)}
+        for name, tensor in tensors.items():
+            _check_plain(name, tensor)
         return rename(tensors)
-    except MemoryError:
+    except (MemoryError, ConfigError):
         raise
     # Damage fails in as many ways as a pickle has instructions, and strange shapes when they
     # are renamed.
@@ -135,6 +137,14 @@ def read_tensors(path: Path, rename: Rename) -> dict[str, Tensor]:
         raise ConfigError(
             f"{path}: not a file of tensors alone, the only kind that is read: {first_line(error)}"
         ) from None
+
+
+def _check_plain(name: object, tensor: Tensor) -> None:
+    """Refuse what is loaded without complaint and fails where it is used."""
+    if not isinstance(name, str):
+        raise TypeError(f"a tensor is called {name!r}")
+    if tensor.layout != torch.strided or tensor.is_nested or tensor.is_meta:
+        raise TypeError(f"{name} is no array of numbers")
 
 
 def _read_torch_file(path: Path) -> Mapping[str, Any]:

@@ -16,7 +16,12 @@ from mil.config import (
 )
 from mil.config.joined import tiled_encoders
 from mil.config.run import check_trainings
-from mil.config.slide_encoders import check_encoders_of_run, check_tiles_of_run, stands_on
+from mil.config.slide_encoders import (
+    check_encoders_of_run,
+    check_tiles_of_bags,
+    check_tiles_of_run,
+    stands_on,
+)
 from mil.errors import DatasetError
 from mil.io import tables
 from mil.io.tables import paths
@@ -459,9 +464,11 @@ def _from_bags(plan: Plan, table: Sequence[tables.Slide], folder: Path) -> Plan:
         )
     # One bag is opened for all of them; `train` checks that the others agree.
     first = next(slide for slide in plan.slides if slide in with_bag)
-    header = kind_of_bags(folder / f"{first}.h5")
+    path = folder / f"{first}.h5"
+    header = kind_of_bags(path)
     remedy = f"{folder} would have to hold bags by {{encoder}}"
     check_encoders_of_run(plan.config.slide_encoder, [header.encoder], remedy)
+    check_tiles_of_bags(plan.config.slide_encoder, path, header.tile_px, header.target_mpp)
     annotations = {slide: file for slide, file in plan.annotations.items() if file.exists()}
     # Slides are optional beside bags, and serve only to be seen under the attention.
     rows = table if plan.slides_dir.is_dir() else []

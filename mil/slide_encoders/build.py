@@ -3,6 +3,7 @@
 import re
 from collections.abc import Mapping, Set
 from dataclasses import dataclass
+from functools import partial
 from importlib import import_module
 from importlib.util import find_spec
 from pathlib import Path
@@ -98,9 +99,11 @@ def build_slide_encoder(
     tensors, revision = model.state_dict(), "random"
     if weights is not None or entry.weights != "random":
         file = weights_file(name, entry, weights)
-        content = renamed_tensors(file, name, read_tensors(file, dict))
+        content = read_tensors(file, partial(renamed_tensors, file, name))
         _check_surplus(file, name, content.keys() - tensors.keys())
-        tensors, revision = fitting(file, content, tensors), _revision(entry, file)
+        tensors = fitting(file, content, tensors)
+        # A user's file may lie in a folder that looks like the hub's cache.
+        revision = file.name if weights is not None else _revision(entry, file)
         model.load_state_dict(tensors, assign=True)
     model = model.eval().requires_grad_(False).to(device)
     return PublishedEncoder(name, entry, model, weights_digest(tensors), revision, device)

@@ -28,6 +28,9 @@ def of_vectors(path: Path, study: Study | None) -> Answer:
         "encoder": f"{header.encoder}, weights {header.weights_sha256 or 'not known'}",
         "tiles": f"{header.tiles} of {header.tiling}",
     }
+    if header.slide_encoder_sha256:
+        source = f"{header.slide_encoder_sha256}, from {header.slide_encoder_revision}"
+        facts["weights of the slide encoder"] = source
     kind = f"vector of slide {header.slide} by {header.slide_encoder}"
     if study is None:
         return Answer(title(path, kind), facts, [], notes=[NO_STUDY])
@@ -41,11 +44,18 @@ def of_vectors(path: Path, study: Study | None) -> Answer:
     words = ["mil", "embed", "--slide-encoder", header.slide_encoder]
     for head in heads:
         words += ["--head-dir", head.name]
+    words += _weights_option(header.slide_encoder_revision)
     words += ["--bags", str(study.folder("features")), "--vectors", AGAIN]
     words += study.options(header.slide)
     # Statistics are sums in float64, in one order.
     notes = [] if header.slide_encoder in STATISTICS else [SCORE_DEVICE]
     return Answer(title(path, kind), facts, inputs, words, f"{AGAIN}/{header.slide}.h5", notes)
+
+
+def _weights_option(revision: str) -> list[str]:
+    """Option for a user's file of weights, of which the name alone is known."""
+    is_hub = "/" in revision
+    return [] if is_hub or revision in ("", "random") else ["--weights", revision]
 
 
 def _count(header: VectorsHeader) -> str:

@@ -161,6 +161,14 @@ def test_a_published_slide_encoder_takes_the_features_of_its_encoder_alone(study
         bag_file(study / f"bags/{name}.h5", name, np.ones((2, 4)), encoder={"encoder": "other"})
     with one_line(ConfigError, match="not of other; bags would have to hold bags by resnet18"):
         plan(bags="bags", slide_encoder="chief")
+    for name in "abcd":
+        header = {"target_mpp": 0.25, "encoder": {"encoder": "resnet18"}}
+        bag_file(study / f"bags/{name}.h5", name, np.ones((2, 4)), **header)
+    with one_line(ConfigError, match=r"bags/a\.h5: its tiles are 56 µm wide.* and without bags"):
+        plan(bags="bags", slide_encoder="chief")
+    # As of tools that cut tiles larger than what the encoder sees.
+    entry.write_text(entry.read_text() + "cropped: {224: 448}\n")
+    assert plan(bags="bags", slide_encoder="chief").slide_encoders_of("resnet18") == ["chief"]
 
 
 def test_which_slides_are_drawn(study):

@@ -1,5 +1,7 @@
 """Bags and published slide encoders: refusals, weights, and what vectors state."""
 
+import shutil
+
 import numpy as np
 import pytest
 import torch
@@ -13,7 +15,7 @@ from mil.config.slide_encoders import check_slide_encoders, load_slide_encoder
 from mil.embed.stage import EmbedJob, run
 from mil.errors import ConfigError, DatasetError
 from mil.io.vectors import read_vectors
-from mil.slide_encoders import chief
+from mil.slide_encoders import build, chief
 from mil.slide_encoders.availability import fetch_slide_weights, slide_weights_status
 from mil.slide_encoders.build import build_slide_encoder, new_model
 from tests.encoders.hub import play
@@ -57,8 +59,9 @@ def test_a_vector_is_of_the_valid_tiles_and_names_the_weights(tmp_path, weights)
     assert (header.slide_encoder, header.heads) == ("chief", ())
     assert header.slide_encoder_sha256 == encoder.weights_sha256
     assert header.slide_encoder_revision == "chief.safetensors"
-    # Current vectors stay; those of other weights do not.
-    assert embed(path, weights, keep=True).line == ""
+    # Current vectors stay, whatever the file is called; those of other weights do not.
+    same = shutil.copy(weights, tmp_path / "same.safetensors")
+    assert embed(path, same, keep=True).line == ""
     tensors = {name: tensor + 1 for name, tensor in encoder.model.state_dict().items()}
     save_file(tensors, tmp_path / "other.safetensors")
     assert embed(path, tmp_path / "other.safetensors", keep=True).line
@@ -70,6 +73,11 @@ def test_a_vector_is_of_the_valid_tiles_and_names_the_weights(tmp_path, weights)
         (
             {"encoder": {"encoder": "ctranspath"}},
             "its features are by ctranspath, slide encoder chief stands on chief_ctranspath",
+        ),
+        (
+            {"features": FEATURES[:, :512]},
+            "its features have 512 numbers, those of chief_ctranspath, which slide encoder chief "
+            "stands on, have 768",
         ),
         ({"target_mpp": 0.5}, "its tiles are 112 µm wide, slide encoder chief takes those of 256"),
     ],
@@ -130,6 +138,27 @@ def test_heads_weights_and_names_must_go_together(tmp_path, weights):
         embed(path, weights, "madeleine")
 
 
+SPARSE = torch.eye(1).to_sparse()
+
+
+# A warning of torch, that it takes long.
+@pytest.mark.filterwarnings("ignore:Validating sparse tensor")
+@pytest.mark.parametrize(
+    ("content", "message"),
+    [
+        ({1: torch.ones(2)}, "not a file of tensors alone.*: a tensor is called 1"),
+        ({"weight": SPARSE, "bias": torch.ones(1)}, "alone.*: weight is no array of numbers"),
+        ({"weight": torch.ones(1, 1, device="meta")}, "alone.*: weight is no array"),
+        ({"a": torch.ones(2), "module.a": torch.zeros(2)}, "module.a differs from the tensor"),
+    ],
+)
+def test_a_file_of_strange_tensors_is_one_line(tmp_path, monkeypatch, content, message):
+    monkeypatch.setattr(build, "new_model", lambda name: torch.nn.Linear(1, 1))
+    torch.save(content, tmp_path / "model.pt")
+    with one_line(ConfigError, match=rf"model\.pt: .*{message}"):
+        build_slide_encoder("madeleine", weights=tmp_path / "model.pt")
+
+
 def test_an_entry_without_architecture_is_refused(tmp_path, monkeypatch):
     monkeypatch.chdir(tmp_path)
     for name in ("mine", "build"):
@@ -164,6 +193,11 @@ def test_weights_come_from_the_hub_once(tmp_path, monkeypatch):
     asked = len(hub.asked)
     assert build_slide_encoder(name).revision == "MahmoodLab/madeleine@f00d"
     assert len(hub.asked) == asked
+    # A user's own file is no commit, wherever it lies.
+    own = tmp_path / "snapshots/mine/own.pt"
+    own.parent.mkdir(parents=True)
+    (tmp_path / "model.pt").rename(own)
+    assert build_slide_encoder(name, weights=own).revision == "own.pt"
 
 
 def test_weights_that_no_run_can_get_are_refused_before_it_begins(tmp_path, monkeypatch):
@@ -172,6 +206,14 @@ def test_weights_that_no_run_can_get_are_refused_before_it_begins(tmp_path, monk
         check_slide_encoders(["chief"], [])
     entry(tmp_path, weights="random")
     check_slide_encoders(["chief", "madeleine", "mean"], [])
+    entry(tmp_path, weights="own.pt")
+    with one_line(ConfigError, match=r"chief: no weights file own\.pt; put it there, or set"):
+        check_slide_encoders(["chief"], [])
+    (tmp_path / "own.pt").touch()
+    check_slide_encoders(["chief"], [])
+    entry(tmp_path, weights="package:someone/own.pt")
+    with one_line(ConfigError, match="come with no package; give a path"):
+        check_slide_encoders(["chief"], [])
 
 
 def test_encoders_of_slides_are_listed_shown_and_not_fetched_by_hand():

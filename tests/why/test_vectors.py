@@ -1,11 +1,14 @@
 """Vectors of slides: how they came about, what they hold, and where they are taken for bags."""
 
 import shutil
+from dataclasses import replace
 
 import pytest
 
 from mil.embed.stage import EmbedJob, run
 from mil.errors import ConfigError
+from mil.io.provenance import made_from
+from mil.io.vectors import SlideVectors, read_vectors, write_vectors
 from mil.view.study import find_study
 from mil.why.answer import CHANGED, MISSING, SAME
 from mil.why.stage import run as why
@@ -62,6 +65,29 @@ def test_a_vector_names_its_bag_and_its_heads(results):
     assert (of_inputs, answer.inputs[1].name) == ([SAME] * 4, str(trained / "seed1_fold0of5"))
     answer, of_inputs = states(results, "mean")
     assert (of_inputs, answer.facts["vectors"], answer.notes) == ([SAME] * 2, "one", [])
+
+
+@pytest.mark.parametrize(
+    ("source", "option"),
+    [("own.pt", ["--weights", "own.pt"]), ("someone/model@f00d", []), ("random", [])],
+)
+def test_a_vector_by_a_published_slide_encoder_names_its_weights(results, source, option):
+    file = results / "embed" / PLACE / "mean" / "a.h5"
+    stored = read_vectors(file)
+    header = replace(
+        stored.header,
+        slide_encoder="chief",
+        slide_encoder_sha256="c" * 64,
+        slide_encoder_revision=source,
+    )
+    write_vectors(file, SlideVectors(header, stored.vectors), made_from=made_from(file))
+    answer, _ = states(results, "mean")
+    assert answer.facts["weights of the slide encoder"] == f"{'c' * 64}, from {source}"
+    assert answer.command[2 : answer.command.index("--bags")] == [
+        "--slide-encoder",
+        "chief",
+        *option,
+    ]
 
 
 def test_what_changed_since_a_vector_was_made_is_named(results):

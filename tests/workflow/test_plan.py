@@ -98,6 +98,25 @@ def test_finer_maps_are_made_where_they_are_asked_for(finished):
 
 
 @pytest.mark.slow
+def test_a_published_slide_encoder_takes_part_with_its_own_encoder_alone(study):
+    entry = study.folder / "configs/slide_encoders/chief.yaml"
+    entry.parent.mkdir()
+    entry.write_text(
+        "encoder: resnet18\ntile_um: 112\ndim: 8\nparameters: 8\nweights: random\nlicence: none\n"
+    )
+    two = ("head=abmil", "encoder=[resnet50,resnet18]", "slide_encoder=[mean,chief]")
+    plan, output = study.planned_and_shown(*two)
+    assert (plan["embed"], plan["fewshot"]) == (9, 2)
+    commands = re.findall(r"mil fewshot .*? --allow-empty", re.sub(r"\s+", " ", output))
+    vectors = [re.findall(r"--vectors \S+/(\w+/\w+)", command) for command in commands]
+    assert sorted(vectors) == [["resnet18/mean", "resnet18/chief"], ["resnet50/mean"]]
+    minutes = re.findall(r"rule embed:\n(?:    .*\n)*?    resources: .*runtime=(\d+)", output)
+    assert sorted(minutes) == ["120"] * 6 + ["480"] * 3
+    plan = study.planned(*two[:2], "slide_encoder=chief")
+    assert (plan["embed"], plan["fewshot"]) == (3, 1)
+
+
+@pytest.mark.slow
 def test_a_file_that_was_lost_is_made_again_and_nothing_upstream(finished):
     (finished.folder / "results/toy/heatmap/224px_0.5mpp/efficientnet_lite0/abmil/b.png").unlink()
     assert finished.planned("head=abmil") == {"heatmap": 1, "report": 1}

@@ -12,7 +12,7 @@ rule embed:
     resources:
         gpu=count_gpus_to_embed,
         mem_mb=memory_to_embed,
-        runtime="2h",
+        runtime=runtime_to_embed,
         slides=count_members("score"),
     params:
         heads=embed_flags,

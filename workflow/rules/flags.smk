@@ -113,10 +113,10 @@ def baseline_flags(wildcards):
 
 
 def vectors_flags(wildcards):
-    """Folders of the vectors by all slide encoders of one encoder."""
+    """Folders of the vectors by all slide encoders that take the features of one encoder."""
     folders = [
         VECTORS_DIR.format(slide_encoder=name, **dict(wildcards.items()))
-        for name in CONFIG.slide_encoder
+        for name in PLAN.slide_encoders_of(wildcards.encoder)
     ]
     return " ".join(f"--vectors {flags.quoted(folder)}" for folder in folders)
 

@@ -234,10 +234,10 @@ def get_vectors(wildcards):
 
 
 def get_vectors_of_encoder(wildcards):
-    """Tables of the vectors by all slide encoders of one encoder."""
+    """Tables of the vectors by all slide encoders that take the features of one encoder."""
     return [
         path
-        for name in CONFIG.slide_encoder
+        for name in PLAN.slide_encoders_of(wildcards.encoder)
         for path in expand_parts(
             VECTORS_PART, "score", slide_encoder=name, **dict(wildcards.items())
         )
@@ -245,9 +245,10 @@ def get_vectors_of_encoder(wildcards):
 
 
 def get_fewshot(wildcards):
-    """Tables of few-shot curves; none without slide encoders or classes."""
-    asked = CONFIG.slide_encoder and DATASET.task == "classification"
-    return PLAN.for_each_encoder(FEWSHOT) if asked else []
+    """Tables of few-shot curves, one for each encoder with slide encoders; none without classes."""
+    if DATASET.task != "classification":
+        return []
+    return list(dict.fromkeys(PLAN.for_each_slide_encoder(FEWSHOT)))
 
 
 def get_model_cards(wildcards):

@@ -97,9 +97,14 @@ def grow(amount):
 
 def memory_to_embed(wildcards, attempt):
     """Memory (MB) of a job that embeds: models that compare tiles take more than heads and statistics."""
-    if published_entry(wildcards.slide_encoder):
-        return grow(16000)(wildcards, attempt)
-    return 4000
+    amount = 16000 if published_entry(wildcards.slide_encoder) else 4000
+    return grow(amount)(wildcards, attempt)
+
+
+def runtime_to_embed(wildcards, attempt):
+    """Time of a job that embeds: published slide encoders take longer than heads and statistics."""
+    hours = 8 if published_entry(wildcards.slide_encoder) else 2
+    return grow(hours * HOUR)(wildcards, attempt)
 
 
 with exit_on_error():
