@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from mil.config import dataset_path
 from mil.errors import some
 from mil.io.bags import BagHeader
-from mil.io.bags.join import joined_sizes
+from mil.io.bags.joined import joined_parts
 from mil.report.flow import count
 from mil.report.page_section import PageSection
 from mil.report.study_files import ReportedHead, StudyFiles
@@ -127,7 +127,8 @@ def _statement(headers: Sequence[BagHeader]) -> str:
         parts.append(f"weights of SHA-256 {' and '.join(filter(None, digests))}")
     else:
         parts.append("whose bags state no digest of the weights")
-    sizes = [(first.tile_px, first.target_mpp), *joined_sizes(first)[1:]]
+    further = [(part.tile_px, part.target_mpp) for part in joined_parts(first)[1:]]
+    sizes = [(first.tile_px, first.target_mpp), *further]
     scales = [_scale(*size) for size in dict.fromkeys(sizes)]
     if all(scales):
         around = f", each with the features of the tile around it of {' and '.join(scales[1:])}"

@@ -14,28 +14,14 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from mil.config.base import LONGEST_NAME
 from mil.config.joined import BETWEEN, EncoderAt, is_joined, joined_name
 from mil.errors import FormatError
 from mil.io.bags.file import Bag, BagHeader
 from mil.io.bags.fingerprint import bag_digest
-from mil.io.bags.folder import LONGEST_NAME
+from mil.io.bags.joined import PART_FACTS
 from mil.io.provenance import made_from
 
-# Key of the joined bags in `BagHeader.encoder_settings`.
-JOINED = "joined"
-# Facts of each joined bag that a bag states there.
-PART_FACTS = (
-    "encoder",
-    "encoder_revision",
-    "weights_sha256",
-    "transform",
-    "precision",
-    "tile_px",
-    "target_mpp",
-    "side_level0_px",
-    "tile_digest",
-    "encoder_settings",
-)
 # Corners are whole pixels, so tiles side by side may leave a pixel between them.
 ROUNDING_PX = 1.0
 # Tiles that may lie around a centre at one distance.
@@ -134,43 +120,6 @@ def joined_weights(checksums: Sequence[str]) -> str:
 def shown_weights(checksum: str) -> str:
     """The first characters of a checksum, or of each of joined encoders."""
     return BETWEEN.join(one[:SHOWN_CHARACTERS] for one in checksum.split(BETWEEN))
-
-
-def joined_parts(header: BagHeader) -> list[dict[str, Any]]:
-    """Facts of each bag that a joined bag was made of; empty for any other bag.
-
-    Args:
-        header: Header of a bag, which may come from anywhere.
-    """
-    if not is_joined(header.encoder):
-        return []
-    try:
-        settings = json.loads(header.encoder_settings or "{}")
-    # RecursionError: JSON that is nested deeper than Python reads.
-    except (ValueError, RecursionError):
-        return []
-    parts = settings.get(JOINED) if isinstance(settings, dict) else None
-    return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
-
-
-def joined_sizes(header: BagHeader) -> list[tuple[int | None, float | None]]:
-    """Side of a tile, pixels, and resolution, µm per pixel, of each joined bag.
-
-    Args:
-        header: Header of a bag, which may come from anywhere; of a bag that is not joined
-            there are none.
-    """
-    sizes: list[tuple[int | None, float | None]] = []
-    for part in joined_parts(header):
-        side = part.get("tile_px")
-        mpp = part.get("target_mpp")
-        sizes.append(
-            (
-                side if isinstance(side, int) else None,
-                float(mpp) if isinstance(mpp, int | float) else None,
-            )
-        )
-    return sizes
 
 
 def tiles_around(
@@ -299,7 +248,7 @@ def _header(
         "state": state,
         "reason": reason,
         "encoder_revision": _together([bag.encoder_revision for bag in bags]),
-        "encoder_settings": json.dumps({JOINED: parts}),
+        "encoder_settings": json.dumps({"joined": parts}),
         "weights_sha256": joined_weights(weights),
         "transform": _together([bag.transform for bag in bags]),
         "precision": _together([bag.precision for bag in bags]),
