@@ -95,6 +95,9 @@ class TileConfig(Section):
     )
 
 
+StainNorm = Literal["none", "macenko"]
+
+
 class FeaturesConfig(Section):
     """Settings of stage `features`: the encoder and its bags."""
 
@@ -116,7 +119,7 @@ class FeaturesConfig(Section):
         "float16", description="Data type of the features stored in a bag."
     )
     # Off: on composite slides it does not help (docs/results/composite.md).
-    stain_norm: Literal["none", "macenko"] = Field(
+    stain_norm: StainNorm = Field(
         "none",
         description="Stain normalisation of the tiles of a slide before the encoder: none; or "
         "macenko, of hematoxylin and eosin, estimated once a slide.",

@@ -17,7 +17,7 @@ from mil.config import FeaturesConfig
 from mil.encoders.resample import fast_resample
 from mil.errors import ConfigError
 from mil.features.extract import EncodesTiles
-from mil.io.bags.stain import SlideStain
+from mil.io.bags.stain import LEAST_MAXIMUM, SlideStain
 from mil.io.slides import TileRequest, stream
 
 # Tiles of a slide, and pixels along a side of each, from which stains are estimated. On 400
@@ -99,7 +99,8 @@ def fit_stain(pixels: Pixels) -> SlideStain:
         return SlideStain(unchanged="its tiles are dark, as in fluorescence")
     normalizer.fit(pixels[:, None], Io=LIGHT, beta=LEAST_DENSITY)
     colours, maxima = normalizer.HERef, normalizer.maxCRef
-    if not (np.isfinite(colours).all() and np.isfinite(maxima).all() and (maxima > 0).all()):
+    is_finite = np.isfinite(colours).all() and np.isfinite(maxima).all()
+    if not (is_finite and (maxima >= LEAST_MAXIMUM).all()):
         return SlideStain(unchanged="its colours are not those of two stains")
     angle = np.degrees(np.arccos(np.clip(colours[:, 0] @ colours[:, 1], -1, 1)))
     if angle < SMALLEST_ANGLE:

@@ -188,11 +188,29 @@ def test_a_missing_package_is_one_line(tmp_path, monkeypatch):
     check_stain_norm(FeaturesConfig())
 
 
-@pytest.mark.parametrize("stain", ["{", '{"colours": [[9, 0, 0], [0, 1, 0]], "maxima": [1, 1]}'])
-def test_stains_of_a_stranger_are_checked(stain):
+@pytest.mark.parametrize(
+    ("stain", "fault"),
+    [
+        ("{", "JSON"),
+        ("\udc80", "unicode"),
+        ('{"colours": [[9, 0, 0], [0, 1, 0]], "maxima": [1, 1]}', "less than or equal to 1"),
+        ('{"colours": [[1, 0, 0], [0, 1, 0]], "maxima": [1e-300, 1]}', "greater than or equal"),
+        ("", "neither colours nor a reason"),
+    ],
+)
+def test_stains_of_a_stranger_are_checked(stain, fault):
     header = BagHeader(slide="a", encoder="e", stain_norm="macenko", stain=stain)
-    with one_line(FormatError, "bag of a: its stain cannot be used"):
+    with one_line(FormatError, rf"bag of a: its stain cannot be used \(.*{fault}"):
         stain_of(header)
+
+
+def test_tiles_normalised_by_a_method_that_is_not_known_are_not_taken_as_they_are():
+    header = BagHeader(slide="a", encoder="e", stain_norm="vahadane", stain="{}")
+    with one_line(FormatError, "no method is called 'vahadane'"):
+        stain_of(header)
+    # A slide without tiles has no stains.
+    empty = BagHeader(slide="a", encoder="e", stain_norm="macenko", state="no_tissue")
+    assert stain_of(empty) == SlideStain()
 
 
 def test_stains_travel_with_a_bag(tmp_path):

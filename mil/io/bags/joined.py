@@ -66,6 +66,5 @@ def joined_parts(header: BagHeader) -> list[JoinedPart]:
         return []
     try:
         return JoinedSettings.model_validate_json(header.encoder_settings).joined
-    # UnicodeError: a text that is not UTF-8.
-    except (ValidationError, UnicodeError):
+    except ValidationError:
         return []
