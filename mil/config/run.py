@@ -1,5 +1,6 @@
 """Settings of a run: one frozen model for each section of configs/config.yaml."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
@@ -416,7 +417,9 @@ def load_config(raw: dict[str, Any]) -> Config:
     config = config.model_copy(update={"dataset": _name_of_subset(config)})
     config = config.model_copy(update={"encoder": _names_of_entries(config)})
     check_slide_encoders(config.slide_encoder, config.head)
-    _check_finer_maps(config)
+    # Precomputed bags are of the encoder that they state.
+    if config.bags is None:
+        check_finer_maps(config, config.encoder, "take the joined encoder out of `encoder`")
     check_trainings(config)
     if config.baseline is not None:
         check_baseline(config.baseline)
@@ -439,13 +442,22 @@ def _names_of_entries(config: Config) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _check_finer_maps(config: Config) -> None:
-    """Refuse finer maps of joined encoders, before hours of training."""
-    joined = next((name for name in config.encoder if is_joined(name)), None)
+def check_finer_maps(config: Config, encoders: Sequence[str], remedy: str) -> None:
+    """Refuse finer maps of joined encoders, before hours of training.
+
+    Args:
+        config: Settings of the run.
+        encoders: Encoders of its bags.
+        remedy: What to do but to set the stride to 1.
+
+    Raises:
+        ConfigError: The run would draw such maps.
+    """
+    joined = next((name for name in encoders if is_joined(name)), None)
     if joined and config.heatmap.cells_per_tile > 1:
         raise ConfigError(
             f"config: heatmap.stride: finer maps are of one encoder, not of joined ones "
-            f"({joined}); set it to 1, or take the joined encoder out of `encoder`"
+            f"({joined}); set it to 1, or {remedy}"
         )
 
 

@@ -15,7 +15,7 @@ from mil.config import (
     load_encoders,
 )
 from mil.config.joined import tiled_encoders
-from mil.config.run import check_trainings
+from mil.config.run import check_finer_maps, check_trainings
 from mil.config.slide_encoders import check_encoders_of_run, check_tiles_of_run, stands_on
 from mil.errors import DatasetError
 from mil.io import tables
@@ -462,6 +462,7 @@ def _from_bags(plan: Plan, table: Sequence[tables.Slide], folder: Path) -> Plan:
     header = kind_of_bags(folder / f"{first}.h5")
     remedy = f"{folder} would have to hold bags by {{encoder}}"
     check_encoders_of_run(plan.config.slide_encoder, [header.encoder], remedy)
+    check_finer_maps(plan.config, [header.encoder], "train on bags of one encoder")
     annotations = {slide: file for slide, file in plan.annotations.items() if file.exists()}
     # Slides are optional beside bags, and serve only to be seen under the attention.
     rows = table if plan.slides_dir.is_dir() else []
