@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from mil.config.base import Name, Section, as_text, checked
+from mil.config.base import LONGEST_NAME, Name, Section, as_text, checked
 from mil.config.baseline import check_baseline
 from mil.config.datasets import dataset_path, subsets_of
 from mil.config.encoders import DEFAULT_ENCODER, load_encoders
@@ -432,7 +432,15 @@ def _names_of_entries(config: Config) -> list[str]:
     names = []
     for name in config.encoder:
         try:
-            names.append(name_of_tiled(tiled_encoders(name, config.tile, encoders)))
+            canonical = name_of_tiled(tiled_encoders(name, config.tile, encoders))
+            # Before hours of features: it becomes that of many folders.
+            if len(canonical) > LONGEST_NAME:
+                raise ConfigError(
+                    f"the name of the joined encoders, {canonical[:LONGEST_NAME]}..., has "
+                    f"{len(canonical)} characters, and at most {LONGEST_NAME} are possible; join "
+                    "fewer"
+                )
+            names.append(canonical)
         except ConfigError as error:
             # Encoders of precomputed bags need no entry.
             if config.bags is None:
