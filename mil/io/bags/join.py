@@ -7,6 +7,7 @@ features are joined by those of the coarser tile that it lies in.
 import json
 from collections.abc import Sequence
 from dataclasses import fields
+from itertools import pairwise
 from math import isclose
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -55,13 +56,13 @@ def join_bags(bags: Sequence[Bag], paths: Sequence[Path]) -> JoinedBag:
     out. A state that is not `ok` is the state of the joined bag, which then has no tiles.
 
     Args:
-        bags: Two bags or more of one slide, that of the finest tiles first.
+        bags: Two bags or more of one slide, from the finest tiles to the coarsest.
         paths: Their files, for messages.
 
     Raises:
         FormatError: The bags are of several slides, or of one at several sizes; their
-            stains are normalised in different ways; their positions are not known; or the
-            first tiles are not the finest.
+            stains are normalised in different ways; their positions are not known; or one
+            has finer tiles than the bag before it.
     """
     first = bags[0]
     for bag, path in zip(bags[1:], paths[1:], strict=True):
@@ -81,6 +82,8 @@ def join_bags(bags: Sequence[Bag], paths: Sequence[Path]) -> JoinedBag:
         return JoinedBag(_empty(bags, failed, paths), (0,) * (len(bags) - 1))
     for bag, path in zip(bags, paths, strict=True):
         _check_placed(bag, path, first, paths[0])
+    for (finer, bag), (finer_path, path) in zip(pairwise(bags), pairwise(paths), strict=True):
+        _check_order(bag, path, finer, finer_path)
     rows = [_rows_around(first, bag) for bag in bags[1:]]
     features = np.concatenate(
         [
@@ -196,11 +199,15 @@ def _check_placed(bag: Bag, path: Path, first: Bag, first_path: Path) -> None:
                 f"{path}: {name} is {value}, but {usual} in {first_path}; join bags of the same "
                 "slide file"
             )
-    if bag.side_level0_px < (first.side_level0_px or 0) * (1 - SAME):
+
+
+def _check_order(bag: Bag, path: Path, finer: Bag, finer_path: Path) -> None:
+    """Refuse a bag of finer tiles than the one before it: the name of a head's encoders says so."""
+    if (bag.side_level0_px or 0) < (finer.side_level0_px or 0) * (1 - SAME):
         raise FormatError(
             f"{path}: its tiles are {bag.side_level0_px:g} px wide on the slide, finer than those "
-            f"of {first_path} ({first.side_level0_px:g} px); name the folder of the finest tiles "
-            "first"
+            f"of {finer_path} ({finer.side_level0_px:g} px); name the folders from the finest "
+            "tiles to the coarsest"
         )
 
 

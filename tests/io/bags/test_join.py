@@ -188,8 +188,13 @@ def test_reasons_of_bags_that_are_ok_are_kept(tmp_path):
 def test_bags_that_do_not_go_together_are_refused(tmp_path):
     fine = fine_bag(tmp_path, np.ones((1, 1)), [[0, 0]])
     coarse = coarse_bag(tmp_path, np.ones((1, 1)), [[0, 0]])
-    with one_line(FormatError, r"fine/s1.h5: its tiles are 448 px .* finest tiles first"):
+    with one_line(FormatError, r"fine/s1.h5: its tiles are 448 px .* finest tiles to"):
         joined(coarse, fine)
+    # `predict` sorts, and would make another bag of a new slide than the heads were trained on.
+    middle = coarse_bag(tmp_path / "w", np.ones((1, 1)), [[0, 0]], target_mpp=2.0)
+    with one_line(FormatError, r"finer than those of .*w/coarse/s1.h5 \(1792 px\)"):
+        joined(fine, middle, coarse)
+    assert joined(fine, coarse, middle).bag.encoder == "tiny@0.5+tiny@1+tiny@2"
     bag_file(tmp_path / "s2.h5", "s2", np.ones((1, 1)))
     with one_line(FormatError, "is the bag of slide 's2', but .* of 's1'"):
         joined(fine, tmp_path / "s2.h5")
