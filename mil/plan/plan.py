@@ -227,7 +227,7 @@ class Plan:
         folders = [
             results / tiling / encoder / head / f"seed{seed}_fold{fold}of{self.config.folds}"
             for encoder, tiling in self.tilings.items()
-            for head in self.config.head
+            for head in self.config.compared
             for seed in range(1, self.config.seeds + 1)
             for fold in range(self.config.folds)
         ]

@@ -365,6 +365,14 @@ def test_precomputed_bags_set_encoder_and_tiling_whatever_the_run_sets(bags):
     assert (checked.masks, checked.missing) == ({}, {})
 
 
+def test_heads_of_the_baseline_are_looked_at_for_damage_too(bags, monkeypatch):
+    monkeypatch.setattr("mil.plan.plan.damaged_heads", lambda folders: list(map(str, folders)))
+    few = {"seeds": 1, "folds": 1, "head": "abmil"}
+    damaged = plan(bags="my bags", baseline="linear_probe", **few).damaged_heads
+    folder = "results/toy/train/96px_0.5mpp/uni.v9"
+    assert damaged == [f"{folder}/{name}/seed1_fold0of1" for name in ("abmil", "linear_probe")]
+
+
 def test_finer_maps_of_joined_bags_are_refused_before_the_run(bags):
     finer = {"heatmap": {"stride": 0.5}}
     # The run's `encoder` does not count beside bags.
