@@ -123,7 +123,7 @@ class FeaturesConfig(Section):
     stain_norm: StainNorm = Field(
         "none",
         description="Stain normalisation of the tiles of a slide before the encoder: none; or "
-        "macenko, of hematoxylin and eosin, estimated once a slide.",
+        "macenko, of hematoxylin and eosin, estimated once a slide and tiling.",
     )
     max_corrupt: float = Field(
         0.01,

@@ -138,7 +138,7 @@ def _statement(headers: Sequence[BagHeader]) -> str:
     methods = sorted({header.stain_norm for header in headers if header.stain_norm})
     if methods:
         parts.append(f"stains normalised by {' and '.join(methods)}")
-        unchanged = [header.slide for header in headers if '"unchanged"' in header.stain]
+        unchanged = [header.slide for header in headers if _keeps_stains(header)]
         if unchanged:
             counts = f"{len(unchanged)} of {len(headers)}"
             parts.append(f"but not of {counts} slides ({some(unchanged)})")
@@ -149,6 +149,12 @@ def _statement(headers: Sequence[BagHeader]) -> str:
     if sources:
         parts.append(f"bags imported from {' and '.join(sources)}")
     return f"{', '.join(parts)}."
+
+
+def _keeps_stains(header: BagHeader) -> bool:
+    """Whether tiles of a slide were not normalised; of a joined bag those of any of its bags."""
+    stains = [header.stain, *(part.stain for part in joined_parts(header))]
+    return any('"unchanged"' in stain for stain in stains)
 
 
 def _scale(tile_px: int | None, mpp: float | None) -> str:

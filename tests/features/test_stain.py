@@ -16,6 +16,8 @@ from mil.features.stain import LIGHT, check_stain_norm, fit_stain, normalise, sa
 from mil.interop.header import embed_header, read_embedded_header
 from mil.interop.verify import run as verify_bags
 from mil.io.bags import BagHeader, common_identity, read_bag
+from mil.io.bags.join import join_bags
+from mil.io.bags.joined import joined_parts
 from mil.io.bags.stain import REFERENCE_COLOURS, REFERENCE_MAXIMA, SlideStain, stain_of
 from mil.io.slides import SlideReader, as_array
 from mil.plan.flags import feature_flags
@@ -241,3 +243,18 @@ def test_a_report_names_slides_whose_stains_stay():
     headers = [BagHeader(slide="a", **facts), BagHeader(slide="b", **facts, stain=unchanged)]
     assert "stains normalised by macenko, but not of 1 of 2 slides (b)" in _statement(headers)
     assert "stain" not in _statement([BagHeader(slide="a", encoder="e")])
+
+
+def test_a_joined_bag_states_the_stains_of_all_its_bags(tmp_path):
+    known = SlideStain(colours=REFERENCE_COLOURS, maxima=REFERENCE_MAXIMA)
+    stains = [known, SlideStain(unchanged="its tiles are dark")]
+    texts = [stain.model_dump_json(exclude_defaults=True) for stain in stains]
+    paths = [tmp_path / "fine/a.h5", tmp_path / "coarse/a.h5"]
+    for path, text, mpp in zip(paths, texts, (0.5, 1.0), strict=True):
+        facts = {"stain_norm": "macenko", "stain": text}
+        bag_file(path, "a", np.ones((1, 3)), encoder=facts, target_mpp=mpp)
+    bag = join_bags([read_bag(path) for path in paths], paths).bag
+    assert [part.stain for part in joined_parts(bag)] == texts
+    # Where the coarser tiles alone were not normalised, the slide is named too.
+    assert stain_of(bag) == known
+    assert "but not of 1 of 1 slides (a)" in _statement([bag])

@@ -39,6 +39,7 @@ class JoinedPart(Section):
     side_level0_px: PositiveLength | None = None
     tile_digest: str = ""
     encoder_settings: str = ""
+    stain: str = ""
     dim: TileCount | None = None
     without: TileCount = 0
 
