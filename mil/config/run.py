@@ -12,6 +12,7 @@ from mil.config.encoders import DEFAULT_ENCODER, load_encoders
 from mil.config.joined import ENCODERS, is_joined, name_of_tiled, tiled_encoders
 from mil.config.recipes import load_recipe
 from mil.config.slide_encoders import check_slide_encoders
+from mil.config.stain import NO_STAIN_NORM
 from mil.errors import ConfigError, unknown_name
 
 
@@ -121,7 +122,7 @@ class FeaturesConfig(Section):
     )
     # Off: on composite slides it does not help (docs/results/composite.md).
     stain_norm: StainNorm = Field(
-        "none",
+        NO_STAIN_NORM,
         description="Stain normalisation of the tiles of a slide before the encoder: none; or "
         "macenko, of hematoxylin and eosin, estimated once a slide and tiling.",
     )

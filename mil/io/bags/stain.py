@@ -12,8 +12,8 @@ from pydantic import Field, ValidationError, model_validator
 
 from mil.config import Section
 from mil.config.run import StainNorm
+from mil.config.stain import NO_STAIN_NORM
 from mil.errors import FormatError
-from mil.io.bags.checks import NO_STAIN_NORM
 from mil.io.bags.file import BagHeader
 
 METHODS = frozenset(get_args(StainNorm)) - {NO_STAIN_NORM}
