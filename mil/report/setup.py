@@ -19,7 +19,16 @@ from mil.trained.record import Trained
 from mil.versions import STAGE_VERSION, TOOL_VERSION
 
 # Packages whose versions can change a result.
-PACKAGES = ("torch", "timm", "numpy", "scipy", "h5py", "openslide-python", "openslide-bin")
+PACKAGES = (
+    "torch",
+    "timm",
+    "numpy",
+    "scipy",
+    "h5py",
+    "openslide-python",
+    "openslide-bin",
+    "torchstain",
+)
 # Sections of a recipe whose settings differ between heads.
 RECIPE_SECTIONS = ("options", "losses", "train")
 
