@@ -18,18 +18,14 @@ from jaxtyping import Float, Int
 from mil.config.base import LONGEST_NAME
 from mil.config.joined import BETWEEN, EncoderAt, is_joined, joined_name
 from mil.errors import FormatError
+from mil.io.bags.around import NOWHERE, tiles_around
 from mil.io.bags.file import Bag, BagHeader
 from mil.io.bags.fingerprint import bag_digest
 from mil.io.bags.joined import PART_FACTS
 from mil.io.provenance import made_from
 
-# Corners are whole pixels, so tiles side by side may leave a pixel between them.
-ROUNDING_PX = 1.0
-# Tiles that may lie around a centre at one distance.
-MOST_TIES = 4
 # Lengths that differ by a smaller share are equal.
 SAME = 1e-6
-NOWHERE = -1
 # Characters of a checksum that messages show.
 SHOWN_CHARACTERS = 12
 
@@ -123,40 +119,6 @@ def joined_weights(checksums: Sequence[str]) -> str:
 def shown_weights(checksum: str) -> str:
     """The first characters of a checksum, or of each of joined encoders."""
     return BETWEEN.join(one[:SHOWN_CHARACTERS] for one in checksum.split(BETWEEN))
-
-
-def tiles_around(
-    corners: Int[np.ndarray, "tiles 2"],
-    side_px: float,
-    coarse_corners: Int[np.ndarray, "coarse 2"],
-    coarse_side_px: float,
-) -> Int[np.ndarray, " tiles"]:
-    """Row of the coarse tile whose footprint holds each tile's centre.
-
-    Of several, that with the nearest centre by the larger of both distances along x and y;
-    of equally near ones the first. -1 where there is none.
-
-    Args:
-        corners: Top left corners of the tiles, level-0 pixels, (x, y).
-        side_px: Side of a tile, level-0 pixels.
-        coarse_corners: The same of the coarse tiles.
-        coarse_side_px: Side of a coarse tile, level-0 pixels.
-    """
-    # Here, since it takes a while to load, and most readers of bags join none.
-    from scipy.spatial import KDTree
-
-    if not len(corners) or not len(coarse_corners):
-        return np.full(len(corners), NOWHERE)
-    centres = corners + side_px / 2
-    coarse_centres = coarse_corners + coarse_side_px / 2
-    neighbours = np.arange(1, min(MOST_TIES, len(coarse_corners)) + 1)
-    reach = coarse_side_px / 2 + ROUNDING_PX
-    tree = KDTree(coarse_centres)
-    # A footprint holds a centre if the larger distance is at most half a side.
-    distances, rows = tree.query(centres, k=neighbours, p=np.inf, distance_upper_bound=reach)
-    # Rows beyond the last one stand where there is no neighbour.
-    nearest = np.where(distances <= distances[:, :1], rows, len(coarse_corners)).min(axis=1)
-    return np.where(nearest < len(coarse_corners), nearest, NOWHERE)
 
 
 def _rows_around(first: Bag, coarse: Bag) -> Int[np.ndarray, " tiles"]:

@@ -10,13 +10,13 @@ import pytest
 from mil.errors import FormatError
 from mil.interop.show import bag_info
 from mil.io.bags import Bag, BagHeader, read_bag, read_header, write_bag
+from mil.io.bags.around import tiles_around
 from mil.io.bags.folder import kind_of_bags
 from mil.io.bags.join import (
     join_bags,
     joined_digest,
     joined_weights,
     shown_weights,
-    tiles_around,
 )
 from mil.io.bags.joined import joined_parts
 from mil.report.setup import _statement
