@@ -5,7 +5,7 @@ from concurrent.futures import ProcessPoolExecutor
 from multiprocessing import get_context
 from pathlib import Path
 from time import perf_counter
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import torch
 
@@ -26,6 +26,8 @@ from mil.bench.learn_rows import LearnRun, references_of, rows_of
 from mil.bench.learn_table import difference_table, learn_table
 from mil.bench.results_table import BenchmarkTable
 from mil.config import Recipe
+from mil.config.run import StainNorm
+from mil.config.stain import NO_STAIN_NORM
 from mil.progress import progress
 
 # Trainings on two cohorts have different seeds, so that cohorts are independent.
@@ -49,7 +51,7 @@ class BankOptions(NamedTuple):
     stains: int
     max_tiles: int
     device: str
-    stain_norm: Literal["none", "macenko"] = "none"
+    stain_norm: StainNorm = NO_STAIN_NORM
 
 
 class FitTask(NamedTuple):
@@ -124,7 +126,7 @@ def run(
     _measure([task for task in tasks if _result_of(results, task) is None], results, threads)
     of_tasks = [_result_of(results, task) for task in tasks]
     complete = [result for result in of_tasks if result is not None]
-    stains = "" if options.stain_norm == "none" else f", {options.stain_norm}"
+    stains = "" if options.stain_norm == NO_STAIN_NORM else f", {options.stain_norm}"
     title = (
         f"mil bench learn, {len(names)} cohorts, {settings.train_slides} training slides, "
         f"{100 * settings.witness:g} % tumour, {choices.seeds} seeds, {options.encoder}{stains}"

@@ -7,7 +7,7 @@ from concurrent.futures import ThreadPoolExecutor
 from functools import partial
 from hashlib import sha256
 from pathlib import Path
-from typing import Literal, NamedTuple
+from typing import NamedTuple
 
 import numpy as np
 import torch
@@ -17,6 +17,8 @@ from PIL import Image
 from mil.bench.learn_bank import VERSION, FeatureBank, ToolCohort, stain_file, write_features
 from mil.bench.learn_stains import stain_groups
 from mil.config import FeaturesConfig, encoder_name, load_encoder
+from mil.config.run import StainNorm
+from mil.config.stain import NO_STAIN_NORM
 from mil.demo.composite import JPEG_QUALITY, oriented, stained
 from mil.demo.composite_plan import (
     BIAS_DEVIATION,
@@ -57,7 +59,7 @@ class TileSource(NamedTuple):
     tiles: LabelledTiles
     encoder: BatchedEncoder
     digest: str
-    stain_norm: str = "none"
+    stain_norm: str = NO_STAIN_NORM
 
 
 def open_source(
@@ -66,7 +68,7 @@ def open_source(
     encoder: str,
     max_tiles: int,
     device: str,
-    stain_norm: Literal["none", "macenko"] = "none",
+    stain_norm: StainNorm = NO_STAIN_NORM,
 ) -> TileSource:
     """Find the tiles of a folder, and build an encoder for them.
 
@@ -89,7 +91,7 @@ def open_source(
     encoder = encoder_name(encoder)
     built = build_batched_encoder(encoder, entry, CELL_PX, config, device)
     # Absent where it is off, so that earlier banks are used again.
-    stains = {} if stain_norm == "none" else {"stain_norm": stain_norm}
+    stains = {} if stain_norm == NO_STAIN_NORM else {"stain_norm": stain_norm}
     digest = source_digest(tiles, {**built.encoder.identity, **stains})
     return TileSource(tiles, built, digest, stain_norm)
 
@@ -167,7 +169,7 @@ class _Encoding(NamedTuple):
     encoder: BatchedEncoder
     images: Sequence[TileImage]
     threads: int
-    stain_norm: str = "none"
+    stain_norm: str = NO_STAIN_NORM
 
 
 def _add_stains(bank: FeatureBank, missing: Sequence[int], encoding: _Encoding) -> None:
@@ -221,7 +223,7 @@ def _normalised(
     stain_norm: str, tile: Callable[[int], TileImage], sample: Sequence[int]
 ) -> Callable[[int], TileImage]:
     """Tiles of one slide after its stains are normalised; a sample of them tells the stains."""
-    if stain_norm == "none":
+    if stain_norm == NO_STAIN_NORM:
         return tile
     pixels = np.concatenate([sampled(tile(index)[None]) for index in sample])
     matrix = fit_stain(pixels).to_reference()

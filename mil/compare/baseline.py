@@ -100,7 +100,7 @@ def _shown(pair: Pair, sign: int) -> Literal["better", "worse", "neither"]:
     return "worse" if high < 0 else "neither"
 
 
-def answers(
+def statements(
     rows: Sequence[ComparedHead],
     tests: PairedTests,
     baseline: str,
@@ -123,7 +123,7 @@ def answers(
         return [f"Whether a head is better than {named} is not tested: {why_not}."]
     by_name = {(row.encoder, row.recipe): row for row in rows}
     return [
-        _answer(
+        _statement(
             by_name[each.encoder, each.recipe],
             by_name[each.encoder, baseline],
             each,
@@ -140,7 +140,7 @@ def _named(baseline: str, *, before_verb: bool = False) -> str:
     return f"the baseline {baseline}" + (f", {meaning}{comma}" if meaning else "")
 
 
-def _answer(
+def _statement(
     head: ComparedHead,
     base: ComparedHead,
     against: AgainstBaseline,

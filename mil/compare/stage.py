@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from pathlib import Path
 
-from mil.compare.baseline import against_baseline, answers, check_baseline
+from mil.compare.baseline import against_baseline, check_baseline, statements
 from mil.compare.pairs import compare_pairs
 from mil.compare.read import (
     SLIDES_SHOWN,
@@ -95,7 +95,7 @@ def _comparison(
         tables=tables_of(metrics, rows, tests, several_slides=n_patients < n_slides),
         baseline=baseline,
         against=against,
-        answers=answers(rows, tests, baseline, against),
+        statements=statements(rows, tests, baseline, against),
     )
 
 

@@ -91,7 +91,7 @@ def _or_empty(number: float | None) -> float | str:
 def write_markdown(path: Path, comparison: Comparison) -> None:
     """Write what was asked, all tables and the notes."""
     parts = [f"# {_plain(comparison.dataset)}: heads compared"]
-    parts += [_plain(answer) for answer in comparison.answers]
+    parts += [_plain(statement) for statement in comparison.statements]
     parts += [_markdown(table) for table in comparison.tables.values()]
     parts += [_plain(note) for note in comparison.notes]
     write_text(path, "\n\n".join(parts) + "\n")
@@ -119,7 +119,7 @@ def write_latex(path: Path, comparison: Comparison) -> None:
     last = list(comparison.tables)[-1]
     parts = []
     for name, table in comparison.tables.items():
-        notes = [*comparison.answers, *comparison.notes] if name == last else ()
+        notes = [*comparison.statements, *comparison.notes] if name == last else ()
         parts.append(_latex(table, caption=captions[name], label=name, notes=notes))
     write_text(path, "% needs \\usepackage{booktabs, graphicx}\n" + "\n".join(parts))
 

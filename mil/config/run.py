@@ -1,16 +1,18 @@
 """Settings of a run: one frozen model for each section of configs/config.yaml."""
 
+from collections.abc import Sequence
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BeforeValidator, Field, field_validator, model_validator
 
-from mil.config.base import Name, Section, as_text, checked
+from mil.config.base import LONGEST_NAME, Name, Section, as_text, checked
 from mil.config.baseline import check_baseline
 from mil.config.datasets import dataset_path, subsets_of
 from mil.config.encoders import DEFAULT_ENCODER, load_encoders
 from mil.config.joined import ENCODERS, is_joined, name_of_tiled, tiled_encoders
 from mil.config.recipes import load_recipe
 from mil.config.slide_encoders import check_slide_encoders
+from mil.config.stain import NO_STAIN_NORM
 from mil.errors import ConfigError, unknown_name
 
 
@@ -95,6 +97,9 @@ class TileConfig(Section):
     )
 
 
+StainNorm = Literal["none", "macenko"]
+
+
 class FeaturesConfig(Section):
     """Settings of stage `features`: the encoder and its bags."""
 
@@ -116,10 +121,10 @@ class FeaturesConfig(Section):
         "float16", description="Data type of the features stored in a bag."
     )
     # Off: on composite slides it does not help (docs/results/composite.md).
-    stain_norm: Literal["none", "macenko"] = Field(
-        "none",
+    stain_norm: StainNorm = Field(
+        NO_STAIN_NORM,
         description="Stain normalisation of the tiles of a slide before the encoder: none; or "
-        "macenko, of hematoxylin and eosin, estimated once a slide.",
+        "macenko, of hematoxylin and eosin, estimated once a slide and tiling.",
     )
     max_corrupt: float = Field(
         0.01,
@@ -413,7 +418,9 @@ def load_config(raw: dict[str, Any]) -> Config:
     config = config.model_copy(update={"dataset": _name_of_subset(config)})
     config = config.model_copy(update={"encoder": _names_of_entries(config)})
     check_slide_encoders(config.slide_encoder, config.head)
-    _check_finer_maps(config)
+    # Precomputed bags are of the encoder that they state.
+    if config.bags is None:
+        check_finer_maps(config, config.encoder, "take the joined encoder out of `encoder`")
     check_trainings(config)
     if config.baseline is not None:
         check_baseline(config.baseline)
@@ -426,7 +433,15 @@ def _names_of_entries(config: Config) -> list[str]:
     names = []
     for name in config.encoder:
         try:
-            names.append(name_of_tiled(tiled_encoders(name, config.tile, encoders)))
+            canonical = name_of_tiled(tiled_encoders(name, config.tile, encoders))
+            # Before hours of features: it becomes that of many folders.
+            if len(canonical) > LONGEST_NAME:
+                raise ConfigError(
+                    f"the name of the joined encoders, {canonical[:LONGEST_NAME]}..., has "
+                    f"{len(canonical)} characters, and at most {LONGEST_NAME} are possible; join "
+                    "fewer"
+                )
+            names.append(canonical)
         except ConfigError as error:
             # Encoders of precomputed bags need no entry.
             if config.bags is None:
@@ -436,13 +451,22 @@ def _names_of_entries(config: Config) -> list[str]:
     return list(dict.fromkeys(names))
 
 
-def _check_finer_maps(config: Config) -> None:
-    """Refuse finer maps of joined encoders, before hours of training."""
-    joined = next((name for name in config.encoder if is_joined(name)), None)
+def check_finer_maps(config: Config, encoders: Sequence[str], remedy: str) -> None:
+    """Refuse finer maps of joined encoders, before hours of training.
+
+    Args:
+        config: Settings of the run.
+        encoders: Encoders of its bags.
+        remedy: What to do but to set the stride to 1.
+
+    Raises:
+        ConfigError: The run would draw such maps.
+    """
+    joined = next((name for name in encoders if is_joined(name)), None)
     if joined and config.heatmap.cells_per_tile > 1:
         raise ConfigError(
             f"config: heatmap.stride: finer maps are of one encoder, not of joined ones "
-            f"({joined}); set it to 1, or take the joined encoder out of `encoder`"
+            f"({joined}); set it to 1, or {remedy}"
         )
 
 

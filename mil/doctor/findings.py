@@ -206,7 +206,8 @@ class Diagnosis:
         how_to_get: Instructions of the dataset to download its slides.
         rates: Measured rates of reading, by format.
         table_notes: Sentences on the slide table, such as empty cells.
-        table_faults: Faults of names, paths and URLs of the dataset.
+        table_faults: Faults of names, paths and URLs of the dataset, and packages that are not
+            installed.
         joined: Findings of the joined encoders.
     """
 

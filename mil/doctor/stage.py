@@ -17,6 +17,7 @@ from mil.config import (
     tiling_name,
 )
 from mil.config.joined import TiledEncoder, name_of_tiled, tiled_encoders
+from mil.config.stain import missing_stain_package
 from mil.doctor.findings import Diagnosis, EncoderFinding, JoinedFinding, SlideFinding
 from mil.doctor.inspect import Requirements, inspect_slide
 from mil.doctor.regions import OutlineFiles
@@ -117,7 +118,8 @@ def run(
         rates=measure(usable, tile_px, tiling_name(tile_px, target_mpp)),
         table_notes=table_notes(dataset),
         table_faults=_name_faults(name, rows, results)
-        + _path_faults([job[:3] for job in jobs], dataset, config),
+        + _path_faults([job[:3] for job in jobs], dataset, config)
+        + _package_faults(config),
     )
     if json is not None:
         write_json(json, diagnosis.as_json())
@@ -234,6 +236,12 @@ def _path_faults(
     except DatasetError as error:
         faults.append(str(error))
     return faults
+
+
+def _package_faults(config: Config) -> list[str]:
+    """Packages that a run needs and that are not installed."""
+    missing = missing_stain_package(config.features.stain_norm)
+    return [f"features.{missing}"] if missing else []
 
 
 def _longest_name(folder: Path) -> int:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mil.config import EncoderConfig, FeaturesConfig
+from mil.config.stain import NO_STAIN_NORM
 from mil.encoders.build import build_batched_encoder
 from mil.encoders.runner import BatchedEncoder
 from mil.features.stage import Target, run
@@ -63,7 +64,7 @@ class FeatureJob:
         config = self.settings.config
         tiles = made_from(self.tiles) or file_digest(self.tiles, None)
         # Absent where it is off, so that bags of earlier runs stay current.
-        stains = {} if config.stain_norm == "none" else {"stain_norm": config.stain_norm}
+        stains = {} if config.stain_norm == NO_STAIN_NORM else {"stain_norm": config.stain_norm}
         return [
             Output(
                 target.out,

@@ -14,10 +14,11 @@ from jaxtyping import Float, UInt8
 from torch import Tensor
 
 from mil.config import FeaturesConfig
+from mil.config.stain import NEEDS_TORCHSTAIN, NO_STAIN_NORM
 from mil.encoders.resample import fast_resample
 from mil.errors import ConfigError
 from mil.features.extract import EncodesTiles
-from mil.io.bags.stain import SlideStain
+from mil.io.bags.stain import LEAST_MAXIMUM, SlideStain
 from mil.io.slides import TileRequest, stream
 
 # Tiles of a slide, and pixels along a side of each, from which stains are estimated. On 400
@@ -99,7 +100,8 @@ def fit_stain(pixels: Pixels) -> SlideStain:
         return SlideStain(unchanged="its tiles are dark, as in fluorescence")
     normalizer.fit(pixels[:, None], Io=LIGHT, beta=LEAST_DENSITY)
     colours, maxima = normalizer.HERef, normalizer.maxCRef
-    if not (np.isfinite(colours).all() and np.isfinite(maxima).all() and (maxima > 0).all()):
+    is_finite = np.isfinite(colours).all() and np.isfinite(maxima).all()
+    if not (is_finite and (maxima >= LEAST_MAXIMUM).all()):
         return SlideStain(unchanged="its colours are not those of two stains")
     angle = np.degrees(np.arccos(np.clip(colours[:, 0] @ colours[:, 1], -1, 1)))
     if angle < SMALLEST_ANGLE:
@@ -123,7 +125,7 @@ def stain_for(config: FeaturesConfig, request: TileRequest, *, threads: int) -> 
         ConfigError: The package that estimates stains is not installed.
         UnreadableSlideError: The slide does not open.
     """
-    if config.stain_norm == "none":
+    if config.stain_norm == NO_STAIN_NORM:
         return None
     return stain_of_slide(request, threads=threads)
 
@@ -134,7 +136,7 @@ def check_stain_norm(config: FeaturesConfig) -> None:
     Raises:
         ConfigError: It is not.
     """
-    if config.stain_norm != "none":
+    if config.stain_norm != NO_STAIN_NORM:
         _normalizer()
 
 
@@ -145,7 +147,7 @@ def stain_facts(stain_norm: str, stain: SlideStain | None) -> dict[str, str]:
         stain_norm: Method, or `none`.
         stain: Stains of the slide; None: a slide without tiles, or no normalisation.
     """
-    if stain_norm == "none":
+    if stain_norm == NO_STAIN_NORM:
         return {}
     content = "" if stain is None else stain.model_dump_json(exclude_defaults=True)
     return {"stain_norm": stain_norm, "stain": content}
@@ -164,10 +166,7 @@ def _normalizer() -> Any:
     try:
         from torchstain.numpy.normalizers import NumpyMacenkoNormalizer
     except ImportError:
-        raise ConfigError(
-            "stain_norm: macenko needs the package torchstain, which is not installed; pip install "
-            "'mil[stain]'"
-        ) from None
+        raise ConfigError(NEEDS_TORCHSTAIN) from None
     return NumpyMacenkoNormalizer()
 
 

@@ -13,12 +13,13 @@ from typing import Any, Literal
 import numpy as np
 from jaxtyping import Float, Int, Shaped
 
-from mil.config import NAME, EncoderConfig, by_alias, load_encoders
+from mil.config import EncoderConfig, by_alias, load_encoders
+from mil.config.base import LONGEST_NAME
+from mil.config.joined import ENCODERS
 from mil.errors import ConfigError, FormatError
 from mil.interop.external import ExternalFeatures, FeatureFile
 from mil.interop.header import FIELD_NAMES, HeaderFields
 from mil.io.bags import Bag
-from mil.io.bags.folder import LONGEST_NAME
 
 FeatureDtype = Literal["float16", "float32"]
 # Fields that describe the encoder: they hold together, or not at all.
@@ -204,7 +205,7 @@ def _check_encoder(name: str, file: FeatureFile) -> None:
             f"{file.tool} does not say which encoder made the features; name it with --encoder NAME"
         )
     # The encoder's name becomes a folder of the results.
-    if not re.fullmatch(NAME, name) or len(name) > LONGEST_NAME:
+    if not re.fullmatch(ENCODERS, name) or len(name) > LONGEST_NAME:
         raise ConfigError(
             f"{file.location}: encoder {name[:60]!r} cannot be a folder's name; give another one "
             "with --encoder NAME"

@@ -1,9 +1,8 @@
 """`mil bags ls` and `mil bags info`: a table of bags, and the content of one file."""
 
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from dataclasses import fields
 from pathlib import Path
-from typing import Any
 
 import h5py
 from jaxtyping import Shaped
@@ -17,7 +16,8 @@ from mil.interop.detect import bag_files, find_feature_files, tool_module
 from mil.interop.external import ExternalFeatures
 from mil.interop.untrusted import UNREADABLE
 from mil.io.bags import BagHeader, read_bag, read_header
-from mil.io.bags.join import SHOWN_CHARACTERS, joined_parts
+from mil.io.bags.join import SHOWN_CHARACTERS
+from mil.io.bags.joined import JoinedPart, joined_parts
 from mil.io.h5 import stored_format
 from mil.io.vectors import FORMAT as VECTORS_FORMAT
 from mil.io.vectors import VectorsHeader, read_vectors
@@ -122,16 +122,15 @@ def _bag_lines(path: Path) -> Iterator[str]:
         yield _line(f"part {number}", _one_line(_part_text(part)))
 
 
-def _part_text(part: Mapping[str, Any]) -> str:
+def _part_text(part: JoinedPart) -> str:
     """What a joined bag states of one of its parts: encoder, tiles, and tiles without it."""
-    tiles = f"{part.get('tile_px', 'unknown')} px at {part.get('target_mpp', 'unknown')} µm/px"
-    weights = str(part.get("weights_sha256", "not known"))[:SHOWN_CHARACTERS]
-    text = (
-        f"{part.get('dim', '?')} numbers of {part.get('encoder', '?')}, tiles of {tiles}, weights "
-        f"{weights}"
-    )
-    without = part.get("without")
-    return f"{text}; {without} tiles lie in none of these and have zeros" if without else text
+    tiles = f"{part.tile_px or 'unknown'} px at {part.target_mpp or 'unknown'} µm/px"
+    weights = part.weights_sha256[:SHOWN_CHARACTERS] or "not known"
+    numbers = "?" if part.dim is None else part.dim
+    text = f"{numbers} numbers of {part.encoder}, tiles of {tiles}, weights {weights}"
+    if not part.without:
+        return text
+    return f"{text}; {part.without} tiles lie in none of these and have zeros"
 
 
 def _vectors_lines(path: Path) -> Iterator[str]:

@@ -356,13 +356,13 @@ class Comparison(Section):
     tables: dict[str, Table]  # `heads`, and `pairs` where any were tested
     baseline: str = ""  # recipe that the heads are compared with; empty: none
     against: list[AgainstBaseline] = Field([])  # by encoder
-    answers: list[str] = Field([])  # sentences: whether heads are better than the baseline
+    statements: list[str] = Field([])  # sentences: whether heads are better than the baseline
 
     def to_json(self) -> dict[str, JsonValue]:
         """The file's content."""
         content = self.model_dump()
         # As before there were baselines.
-        for name in () if self.baseline else ("baseline", "against", "answers"):
+        for name in () if self.baseline else ("baseline", "against", "statements"):
             del content[name]
         return content
 

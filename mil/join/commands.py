@@ -12,7 +12,7 @@ def bags_join(
     folders: Annotated[
         list[Path],
         typer.Argument(
-            help="Folders of bags of the same slides, that of the finest tiles first.",
+            help="Folders of bags of the same slides, from the finest tiles to the coarsest.",
         ),
     ],
     out: Annotated[Path, typer.Option(help="Folder for the joined bags.")],

@@ -23,7 +23,7 @@ class JoinJob:
     """Bags of a slide to join.
 
     Attributes:
-        bags: Bags of the slide, that of the finest tiles first.
+        bags: Bags of the slide, from the finest tiles to the coarsest.
         out: File for the joined bag.
     """
 
@@ -51,7 +51,7 @@ def jobs_of_part(folders: Sequence[Path], out: Path, dataset: str, part: Part) -
     """Jobs for the slides of a part that have a bag in one of the folders.
 
     Args:
-        folders: Folders of bags, that of the finest tiles first.
+        folders: Folders of bags, from the finest tiles to the coarsest.
         out: Folder for the joined bags.
         dataset: Name of the dataset, or path of its yaml; empty: all bags of the folders.
         part: Part of the slides.
@@ -62,8 +62,8 @@ def jobs_of_part(folders: Sequence[Path], out: Path, dataset: str, part: Part) -
     """
     if not 2 <= len(folders) <= MOST_ENCODERS:
         raise DatasetError(
-            f"mil bags join: {len(folders)} folders of bags; give 2 to {MOST_ENCODERS}, that of "
-            "the finest tiles first"
+            f"mil bags join: {len(folders)} folders of bags; give 2 to {MOST_ENCODERS}, from "
+            "the finest tiles to the coarsest"
         )
     resolved = [folder.resolve() for folder in folders]
     if len(set(resolved)) != len(resolved) or out.resolve() in resolved:

@@ -5,6 +5,7 @@ from collections.abc import Iterable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+from mil.config.stain import missing_stain_package
 from mil.errors import ConfigError, MilError
 
 
@@ -44,6 +45,27 @@ def require_writable_folder(folder: Path) -> None:
                 f"{path.absolute()}: cannot be written to; a run writes results, logs and records "
                 "into the folder that it is started in: start it elsewhere, with -s PATH/Snakefile"
             )
+
+
+def require_stain_package(
+    deployment: Iterable[object], shared: Iterable[object], stain_norm: str
+) -> None:
+    """Check that the package of a stain normalisation is here, before hours of work.
+
+    Args:
+        deployment: Snakemake's methods of deployment for this run. Jobs in a container, by
+            `apptainer`, have packages of their own.
+        shared: What this machine shares with those of the jobs, by Snakemake's names; jobs
+            of a cloud, in images, do not share its software.
+        stain_norm: Method, or `none`.
+
+    Raises:
+        ConfigError: It is not installed.
+    """
+    is_here = "software-deployment" in map(str, shared) and "apptainer" not in map(str, deployment)
+    missing = missing_stain_package(stain_norm) if is_here else ""
+    if missing:
+        raise ConfigError(f"config: features.{missing}")
 
 
 def require_container(deployment: Iterable[object], image: str) -> None:

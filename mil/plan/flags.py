@@ -4,6 +4,7 @@ import shlex
 from pathlib import Path
 
 from mil.config import Config, FeaturesConfig, HeatmapConfig, TileConfig
+from mil.config.stain import NO_STAIN_NORM
 from mil.plan.plan import Plan
 
 
@@ -45,7 +46,9 @@ def heatmap_flags(settings: HeatmapConfig) -> str:
 def feature_flags(settings: FeaturesConfig) -> str:
     """Settings that features depend on."""
     # Absent where it is off: flags are compared with those of earlier runs.
-    stain_norm = "" if settings.stain_norm == "none" else f" --stain-norm {settings.stain_norm}"
+    stain_norm = (
+        "" if settings.stain_norm == NO_STAIN_NORM else f" --stain-norm {settings.stain_norm}"
+    )
     return (
         f"--precision {settings.precision} --dtype {settings.dtype}"
         f" --max-corrupt {settings.max_corrupt}{stain_norm}"

@@ -15,7 +15,7 @@ from mil.config import (
     load_encoders,
 )
 from mil.config.joined import tiled_encoders
-from mil.config.run import check_trainings
+from mil.config.run import check_finer_maps, check_trainings
 from mil.config.slide_encoders import (
     check_encoders_of_run,
     check_tiles_of_bags,
@@ -232,7 +232,7 @@ class Plan:
         folders = [
             results / tiling / encoder / head / f"seed{seed}_fold{fold}of{self.config.folds}"
             for encoder, tiling in self.tilings.items()
-            for head in self.config.head
+            for head in self.config.compared
             for seed in range(1, self.config.seeds + 1)
             for fold in range(self.config.folds)
         ]
@@ -469,6 +469,7 @@ def _from_bags(plan: Plan, table: Sequence[tables.Slide], folder: Path) -> Plan:
     remedy = f"{folder} would have to hold bags by {{encoder}}"
     check_encoders_of_run(plan.config.slide_encoder, [header.encoder], remedy)
     check_tiles_of_bags(plan.config.slide_encoder, path, header.tile_px, header.target_mpp)
+    check_finer_maps(plan.config, [header.encoder], "train on bags of one encoder")
     annotations = {slide: file for slide, file in plan.annotations.items() if file.exists()}
     # Slides are optional beside bags, and serve only to be seen under the attention.
     rows = table if plan.slides_dir.is_dir() else []

@@ -14,12 +14,13 @@ from mil.config.joined import (
     parse_encoders,
     tiled_encoders,
 )
+from mil.config.stain import NO_STAIN_NORM
 from mil.encoders.build import build_batched_encoder
 from mil.encoders.runner import BatchedEncoder
 from mil.errors import ConfigError, FormatError
 from mil.features.stain import check_stain_norm
 from mil.heads import Streams
-from mil.io.bags.checks import NO_STAIN_NORM, difference
+from mil.io.bags.checks import difference
 from mil.io.bags.join import joined_weights, shown_weights
 from mil.trained import Trained, find_heads, load_heads
 

@@ -319,6 +319,8 @@ def failed_slide(
     name = tiles_path.stem
     tiles = read_tiles(tiles_path)
     encoder = ensemble.trained.encoder
+    # A joined bag states those of each of its bags, which there are none of here.
+    encoder_settings = "" if ensemble.joined else ensemble.encoder.entry.settings()
     if settings.bags_dir and not bag_written:
         features = np.zeros((len(tiles.coords), ensemble.trained.dim), settings.features.dtype)
         bag = bag_of(
@@ -329,7 +331,7 @@ def failed_slide(
             reason=reason,
             encoder={
                 "encoder": encoder,
-                "encoder_settings": ensemble.encoder.entry.settings(),
+                "encoder_settings": encoder_settings,
                 **stain_facts(settings.features.stain_norm, None),
             },
         )

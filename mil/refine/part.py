@@ -7,7 +7,7 @@ from pathlib import Path
 
 from mil.config import FeaturesConfig
 from mil.encoders.runner import BatchedEncoder
-from mil.errors import FormatError, SlideError
+from mil.errors import DatasetError, FormatError, SlideError
 from mil.heatmap.part import HeatmapFolders, scored_rows, splits_in
 from mil.heatmap.render import draw_message
 from mil.io.atomic import atomic_path
@@ -19,7 +19,7 @@ from mil.io.tables import read_dataset, write_csv
 from mil.io.tables.parts import Part
 from mil.io.tables.paths import locate
 from mil.predict.ensemble import Ensemble, load_ensemble, runners_of
-from mil.refine.stage import COLUMNS, NOT_INDEPENDENT, RefineSettings, run
+from mil.refine.stage import COLUMNS, RefineSettings, check_independent, run
 
 
 @dataclass(frozen=True)
@@ -143,13 +143,12 @@ class Refiner:
         """Draw the finer map of a slide, or the reason why there is none."""
         digest = stale[0].digest
         header = read_header(job.bag)
-        reason = ""
         if header.state != "ok":
-            reason = f"{header.state}: {header.reason}"
-        elif not self.ensemble.streams:
-            reason = f"{self.ensemble.trained.recipe_name}: {NOT_INDEPENDENT}"
-        if reason:
-            return _draw_reason(job, reason, digest)
+            return _draw_reason(job, f"{header.state}: {header.reason}", digest)
+        try:
+            check_independent(self.ensemble)
+        except DatasetError as error:
+            return _draw_reason(job, str(error), digest)
         try:
             return run(
                 job.file,

@@ -217,4 +217,4 @@ def _comparison(study: StudyFiles) -> str:
         f"Heads are compared in {title(tests.metric)} by {tests.method}, "
         f"{count(len(tests.pairs), 'pair')}, p corrected by Holm."
     )
-    return " ".join([text, *comparison.answers])
+    return " ".join([text, *comparison.statements])

@@ -11,7 +11,7 @@ from typing import Any, NamedTuple
 from mil.config import dataset_path
 from mil.errors import some
 from mil.io.bags import BagHeader
-from mil.io.bags.join import joined_sizes
+from mil.io.bags.joined import joined_parts
 from mil.report.flow import count
 from mil.report.page_section import PageSection
 from mil.report.study_files import ReportedHead, StudyFiles
@@ -19,7 +19,16 @@ from mil.trained.record import Trained
 from mil.versions import STAGE_VERSION, TOOL_VERSION
 
 # Packages whose versions can change a result.
-PACKAGES = ("torch", "timm", "numpy", "scipy", "h5py", "openslide-python", "openslide-bin")
+PACKAGES = (
+    "torch",
+    "timm",
+    "numpy",
+    "scipy",
+    "h5py",
+    "openslide-python",
+    "openslide-bin",
+    "torchstain",
+)
 # Sections of a recipe whose settings differ between heads.
 RECIPE_SECTIONS = ("options", "losses", "train")
 
@@ -127,7 +136,8 @@ def _statement(headers: Sequence[BagHeader]) -> str:
         parts.append(f"weights of SHA-256 {' and '.join(filter(None, digests))}")
     else:
         parts.append("whose bags state no digest of the weights")
-    sizes = [(first.tile_px, first.target_mpp), *joined_sizes(first)[1:]]
+    further = [(part.tile_px, part.target_mpp) for part in joined_parts(first)[1:]]
+    sizes = [(first.tile_px, first.target_mpp), *further]
     scales = [_scale(*size) for size in dict.fromkeys(sizes)]
     if all(scales):
         around = f", each with the features of the tile around it of {' and '.join(scales[1:])}"
@@ -137,7 +147,7 @@ def _statement(headers: Sequence[BagHeader]) -> str:
     methods = sorted({header.stain_norm for header in headers if header.stain_norm})
     if methods:
         parts.append(f"stains normalised by {' and '.join(methods)}")
-        unchanged = [header.slide for header in headers if '"unchanged"' in header.stain]
+        unchanged = [header.slide for header in headers if _keeps_stains(header)]
         if unchanged:
             counts = f"{len(unchanged)} of {len(headers)}"
             parts.append(f"but not of {counts} slides ({some(unchanged)})")
@@ -148,6 +158,12 @@ def _statement(headers: Sequence[BagHeader]) -> str:
     if sources:
         parts.append(f"bags imported from {' and '.join(sources)}")
     return f"{', '.join(parts)}."
+
+
+def _keeps_stains(header: BagHeader) -> bool:
+    """Whether tiles of a slide were not normalised; of a joined bag those of any of its bags."""
+    stains = [header.stain, *(part.stain for part in joined_parts(header))]
+    return any('"unchanged"' in stain for stain in stains)
 
 
 def _scale(tile_px: int | None, mpp: float | None) -> str:

@@ -15,9 +15,9 @@ import torch
 from torch import Tensor, nn
 
 from mil.config import Recipe
+from mil.config.stain import NO_STAIN_NORM
 from mil.errors import ConfigError, FormatError
 from mil.heads import FitsAtOnce, TwoStage, build_head
-from mil.io.bags.checks import NO_STAIN_NORM
 from mil.tasks import AnyTask
 from mil.trained import Trained, load_trained
 from mil.trained.record import FILES, InitialRecord

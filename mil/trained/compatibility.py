@@ -2,9 +2,10 @@
 
 from pathlib import Path
 
+from mil.config.stain import NO_STAIN_NORM
 from mil.errors import FormatError
 from mil.io.bags import Bag
-from mil.io.bags.checks import NO_STAIN_NORM, check_finite, check_has_tiles, difference
+from mil.io.bags.checks import check_finite, check_has_tiles, difference
 from mil.trained.record import Trained
 
 

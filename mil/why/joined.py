@@ -1,15 +1,13 @@
 """How a bag of joined encoders came about."""
 
-import re
-from collections.abc import Mapping, Sequence
+from collections.abc import Sequence
 from pathlib import Path
-from typing import Any
 
 from mil.config import tiling_name
-from mil.config.joined import ENCODERS
 from mil.errors import FormatError
 from mil.io.bags.file import BagHeader, read_header
-from mil.io.bags.join import joined_digest, joined_parts
+from mil.io.bags.join import joined_digest
+from mil.io.bags.joined import JoinedPart, joined_parts
 from mil.io.provenance import read_provenance
 from mil.why.answer import Answer, Input, title
 from mil.why.slides import NO_STUDY, OLDER, made_facts, of_bag, version_input
@@ -24,7 +22,7 @@ def of_any_bag(path: Path, study: Study | None) -> Answer:
 
 
 def _of_joined(
-    path: Path, header: BagHeader, parts: Sequence[Mapping[str, Any]], study: Study | None
+    path: Path, header: BagHeader, parts: Sequence[JoinedPart], study: Study | None
 ) -> Answer:
     provenance = read_provenance(path)
     facts = {
@@ -55,17 +53,12 @@ def _of_joined(
     return Answer(title(path, kind), facts, inputs, command, makes, notes)
 
 
-def _folder(part: Mapping[str, Any], study: Study) -> Path | None:
-    """Folder of a joined bag in the study; None where its names cannot be those of one."""
-    encoder = str(part.get("encoder", ""))
-    tile_px = part.get("tile_px")
-    mpp = part.get("target_mpp")
-    # A bag may come from anywhere, and its names must not lead out of the study.
-    if not (re.fullmatch(ENCODERS, encoder) and isinstance(tile_px, int)):
+def _folder(part: JoinedPart, study: Study) -> Path | None:
+    """Folder of a joined bag in the study; None where its tiles are not known."""
+    if part.tile_px is None or part.target_mpp is None:
         return None
-    if not isinstance(mpp, int | float):
-        return None
-    return study.root / "features" / tiling_name(tile_px, mpp) / encoder
+    # A bag may come from anywhere; `JoinedPart` lets no name lead out of the study.
+    return study.root / "features" / tiling_name(part.tile_px, part.target_mpp) / part.encoder
 
 
 def _now(bag: Path | None) -> str:

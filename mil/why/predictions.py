@@ -72,14 +72,15 @@ def _command(study: Study, rows: Sequence[Prediction], scores: Path, folds: str)
         words += ["--bags", bags, "--folds", folds]
         return [*words, *study.slides_option(), "--out", AGAIN]
     count = Path(folds).stem.removeprefix("folds")
-    heads = study.folder("train") / f"seed{{seed}}_fold{{fold}}of{count}"
+    # Not those of the study, which the command would write over.
+    heads = f"{AGAIN}/heads/seed{{seed}}_fold{{fold}}of{count}"
     words = ["mil", "baseline", *study.options(), "--recipe", study.head]
     for name, values in {
         "seed": {row.seed for row in rows},
         "fold": {row.fold for row in rows},
     }.items():
         words += [word for value in sorted(values) for word in (f"--{name}", str(value))]
-    words += ["--heads", str(heads), "--scores", str(scores)]
+    words += ["--heads", heads, "--scores", f"{AGAIN}/scores"]
     return [*words, "--bags", bags, "--folds", folds, "--out", AGAIN]
 
 

@@ -2,7 +2,7 @@
 
 import pytest
 
-from mil.compare.baseline import MEANINGS, against_baseline, answers
+from mil.compare.baseline import MEANINGS, against_baseline, statements
 from mil.compare.stage import run as compare
 from mil.config.baseline import HEADS
 from mil.config.recipes import load_recipe
@@ -34,7 +34,7 @@ def test_the_best_head_is_better(tmp_path):
     assert against.ci95 == (-tested.ci95[1], -tested.ci95[0])
     assert against.p_holm == tested.p_holm < 0.05
     areas = [row.slides["auroc"].value for row in compared.rows]
-    assert compared.answers == [
+    assert compared.statements == [
         f"On these slides the best head, acmil (AUROC {areas[2]:.3f}), is better than the baseline "
         f"linear_probe, a linear model of the mean of a slide's tiles ({areas[0]:.3f}): difference "
         f"of AUROC {against.difference:+.3f} (95 % interval {against.ci95[0]:+.2f} to "
@@ -42,7 +42,7 @@ def test_the_best_head_is_better(tmp_path):
     ]
     assert read_comparison(tmp_path / "out" / "comparison.json") == compared
     text = (tmp_path / "out" / "comparison.md").read_text().replace("\\", "")
-    assert text.split("\n\n")[1] == compared.answers[0]
+    assert text.split("\n\n")[1] == compared.statements[0]
     assert (
         r"is better than the baseline linear\_probe"
         in (tmp_path / "out" / "comparison.tex").read_text()
@@ -69,7 +69,7 @@ def said(values, pairs, *, smaller_is_better=False):
     ]
     tests = PairedTests(metric="m", method="a test", why_not="", pairs=pairs)
     against = against_baseline(rows, tests, PROBE, smaller_is_better=smaller_is_better)
-    (text,) = answers(rows, tests, PROBE, against)
+    (text,) = statements(rows, tests, PROBE, against)
     return against[0].shown, text
 
 
@@ -126,24 +126,24 @@ def test_each_encoder_has_a_sentence(tmp_path):
         ("one", "abmil"),
         ("two", "abmil"),
     ]
-    assert compared.answers[0].startswith("On one: that the best head, abmil (")
-    assert compared.answers[1].startswith("On two the best head, abmil (")
+    assert compared.statements[0].startswith("On one: that the best head, abmil (")
+    assert compared.statements[1].startswith("On two the best head, abmil (")
 
 
 @pytest.mark.slow
 def test_too_few_patients_and_a_baseline_alone(tmp_path):
     compared = held(tmp_path, {PROBE: 1.0, "abmil": 2.0}, slides=2)
-    assert compared.answers == [
+    assert compared.statements == [
         "Whether a head is better than the baseline linear_probe, a linear model of the mean of a "
         f"slide's tiles, is not tested: {compared.tests.why_not}."
     ]
-    assert held(tmp_path, {PROBE: 1.0}).answers == []
+    assert held(tmp_path, {PROBE: 1.0}).statements == []
 
 
 def test_without_a_baseline_the_file_is_as_ever(tmp_path):
     folder = evaluated(tmp_path, "abmil", 1.0)
     compared = compare([folder], tmp_path / "out")
-    assert not {"baseline", "against", "answers"} & set(compared.to_json())
+    assert not {"baseline", "against", "statements"} & set(compared.to_json())
     with one_line(DatasetError, match="--baseline linear_probe: no head is of that recipe; name"):
         compare([folder], tmp_path / "out", baseline=PROBE)
 

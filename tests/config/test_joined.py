@@ -67,6 +67,10 @@ def test_tiles_of_the_run_go_before_those_of_the_entries():
         ("uni@0+uni@1", "uni@0 states no resolution"),
         ("uni@1e9+uni@1", "uni@1e9 states no resolution"),
         ("+".join(f"uni@{n}" for n in range(1, 10)), "joins 9 encoders; join at most 8"),
+        (
+            "+".join(f"efficientnet_lite0@{n}" for n in (0.25, 0.5, 1, 2, 4)),
+            r"the joined encoders, efficientnet_lite0@0.25\+.*, has 109 characters.*join fewer",
+        ),
     ],
 )
 def test_a_name_that_cannot_be_is_one_line(name, fault):

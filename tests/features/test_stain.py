@@ -16,6 +16,8 @@ from mil.features.stain import LIGHT, check_stain_norm, fit_stain, normalise, sa
 from mil.interop.header import embed_header, read_embedded_header
 from mil.interop.verify import run as verify_bags
 from mil.io.bags import BagHeader, common_identity, read_bag
+from mil.io.bags.join import join_bags
+from mil.io.bags.joined import joined_parts
 from mil.io.bags.stain import REFERENCE_COLOURS, REFERENCE_MAXIMA, SlideStain, stain_of
 from mil.io.slides import SlideReader, as_array
 from mil.plan.flags import feature_flags
@@ -188,11 +190,29 @@ def test_a_missing_package_is_one_line(tmp_path, monkeypatch):
     check_stain_norm(FeaturesConfig())
 
 
-@pytest.mark.parametrize("stain", ["{", '{"colours": [[9, 0, 0], [0, 1, 0]], "maxima": [1, 1]}'])
-def test_stains_of_a_stranger_are_checked(stain):
+@pytest.mark.parametrize(
+    ("stain", "fault"),
+    [
+        ("{", "JSON"),
+        ("\udc80", "unicode"),
+        ('{"colours": [[9, 0, 0], [0, 1, 0]], "maxima": [1, 1]}', "less than or equal to 1"),
+        ('{"colours": [[1, 0, 0], [0, 1, 0]], "maxima": [1e-300, 1]}', "greater than or equal"),
+        ("", "neither colours nor a reason"),
+    ],
+)
+def test_stains_of_a_stranger_are_checked(stain, fault):
     header = BagHeader(slide="a", encoder="e", stain_norm="macenko", stain=stain)
-    with one_line(FormatError, "bag of a: its stain cannot be used"):
+    with one_line(FormatError, rf"bag of a: its stain cannot be used \(.*{fault}"):
         stain_of(header)
+
+
+def test_tiles_normalised_by_a_method_that_is_not_known_are_not_taken_as_they_are():
+    header = BagHeader(slide="a", encoder="e", stain_norm="vahadane", stain="{}")
+    with one_line(FormatError, "no method is called 'vahadane'"):
+        stain_of(header)
+    # A slide without tiles has no stains.
+    empty = BagHeader(slide="a", encoder="e", stain_norm="macenko", state="no_tissue")
+    assert stain_of(empty) == SlideStain()
 
 
 def test_stains_travel_with_a_bag(tmp_path):
@@ -223,3 +243,18 @@ def test_a_report_names_slides_whose_stains_stay():
     headers = [BagHeader(slide="a", **facts), BagHeader(slide="b", **facts, stain=unchanged)]
     assert "stains normalised by macenko, but not of 1 of 2 slides (b)" in _statement(headers)
     assert "stain" not in _statement([BagHeader(slide="a", encoder="e")])
+
+
+def test_a_joined_bag_states_the_stains_of_all_its_bags(tmp_path):
+    known = SlideStain(colours=REFERENCE_COLOURS, maxima=REFERENCE_MAXIMA)
+    stains = [known, SlideStain(unchanged="its tiles are dark")]
+    texts = [stain.model_dump_json(exclude_defaults=True) for stain in stains]
+    paths = [tmp_path / "fine/a.h5", tmp_path / "coarse/a.h5"]
+    for path, text, mpp in zip(paths, texts, (0.5, 1.0), strict=True):
+        facts = {"stain_norm": "macenko", "stain": text}
+        bag_file(path, "a", np.ones((1, 3)), encoder=facts, target_mpp=mpp)
+    bag = join_bags([read_bag(path) for path in paths], paths).bag
+    assert [part.stain for part in joined_parts(bag)] == texts
+    # Where the coarser tiles alone were not normalised, the slide is named too.
+    assert stain_of(bag) == known
+    assert "but not of 1 of 1 slides (a)" in _statement([bag])

@@ -10,6 +10,7 @@ from mil.config import EncoderConfig, TileConfig
 from mil.encoders.build import build_encoder
 from mil.interop.detect import TOOLS
 from mil.io.bags import BagHeader, bag_of, read_bag, write_bag
+from mil.io.bags.folder import kind_of_bags
 from mil.io.slides import SlideReader, as_array
 from mil.io.tables import read_csv, read_dataset, write_csv
 from mil.io.tiles import read_tiles
@@ -124,6 +125,15 @@ def test_nothing_is_lost(tmp_path, tool, mpp):
         assert headers(first) == headers(second)
         assert second.source == tool
         assert second.valid.all()
+
+
+def test_bags_of_joined_encoders_come_back_under_their_name(tmp_path):
+    encoder = {"encoder": "uni@0.5+uni@1"}
+    bag_file(tmp_path / "bags/a.h5", "a", features(9), encoder=encoder)
+    bags("export", tmp_path / "bags", "--to", "clam", "--out", tmp_path / "other")
+    code, output = bags("import", tmp_path / "other", "--out", tmp_path / "back")
+    assert code == 0, output
+    assert kind_of_bags(tmp_path / "back/a.h5").encoder == "uni@0.5+uni@1"
 
 
 @pytest.mark.parametrize("tool", TOOLS)

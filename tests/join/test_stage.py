@@ -95,7 +95,7 @@ def test_parts_hold_their_slides_alone(folders, tmp_path):
 
 def test_folders_that_cannot_be_are_one_line(folders, tmp_path):
     out = tmp_path / "out"
-    with one_line(DatasetError, "1 folders of bags; give 2 to 8, that of the finest tiles first"):
+    with one_line(DatasetError, "1 folders of bags; give 2 to 8, from the finest tiles"):
         jobs_of_part(folders[:1], out, "", WHOLE)
     with one_line(DatasetError, "are the same; give another folder"):
         jobs_of_part([folders[0], folders[0]], out, "", WHOLE)

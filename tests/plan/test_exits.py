@@ -7,10 +7,17 @@ from pathlib import Path
 import pytest
 import yaml
 import yte
-from snakemake_interface_executor_plugins.settings import DeploymentMethod
+from snakemake_interface_executor_plugins.settings import DeploymentMethod, SharedFSUsage
 
+from mil.config import Config
+from mil.doctor.stage import _package_faults
 from mil.errors import ConfigError, DatasetError
-from mil.plan.exits import exit_on_error, require_container, require_writable_folder
+from mil.plan.exits import (
+    exit_on_error,
+    require_container,
+    require_stain_package,
+    require_writable_folder,
+)
 from mil.plan.plugins import require_executor
 from tests.messages import one_line
 
@@ -88,3 +95,18 @@ def test_the_profile_that_every_run_reads_does_without_mil(monkeypatch):
     monkeypatch.setitem(sys.modules, "mil.plan.plugins", None)
     with (ROOT / "profiles/default/config.yaml").open() as file:
         assert "logger" not in yte.process_yaml(file, require_use_yte=True)
+
+
+def test_a_run_that_normalises_stains_needs_the_package_where_its_jobs_run(monkeypatch):
+    monkeypatch.setattr("mil.config.stain.find_spec", lambda package: None)
+    shared = SharedFSUsage.all()
+    with one_line(ConfigError, match=r"config: features.stain_norm: macenko needs .*mil\[stain\]"):
+        require_stain_package([], shared, "macenko")
+    require_stain_package([], shared, "none")
+    # Jobs in a container, and those of a cloud, have packages of their own.
+    require_stain_package([DeploymentMethod.APPTAINER], shared, "macenko")
+    require_stain_package([], shared - {SharedFSUsage.SOFTWARE_DEPLOYMENT}, "macenko")
+    assert _package_faults(Config(features={"stain_norm": "macenko"})) != []
+    monkeypatch.setattr("mil.config.stain.find_spec", lambda package: package)
+    require_stain_package([], shared, "macenko")
+    assert _package_faults(Config(features={"stain_norm": "macenko"})) == []

@@ -373,6 +373,25 @@ def test_precomputed_bags_set_encoder_and_tiling_whatever_the_run_sets(bags):
     assert (checked.masks, checked.missing) == ({}, {})
 
 
+def test_heads_of_the_baseline_are_looked_at_for_damage_too(bags, monkeypatch):
+    monkeypatch.setattr("mil.plan.plan.damaged_heads", lambda folders: list(map(str, folders)))
+    few = {"seeds": 1, "folds": 1, "head": "abmil"}
+    damaged = plan(bags="my bags", baseline="linear_probe", **few).damaged_heads
+    folder = "results/toy/train/96px_0.5mpp/uni.v9"
+    assert damaged == [f"{folder}/{name}/seed1_fold0of1" for name in ("abmil", "linear_probe")]
+
+
+def test_finer_maps_of_joined_bags_are_refused_before_the_run(bags):
+    finer = {"heatmap": {"stride": 0.5}}
+    # The run's `encoder` does not count beside bags.
+    assert plan(bags="my bags", encoder="uni+uni@1", **finer).tilings == {"uni.v9": "96px_0.5mpp"}
+    encoder = {"encoder": "uni@0.5+uni@1"}
+    bag_file(bags / "a.h5", "a", np.ones((2, 4)), encoder=encoder, tile_px=96)
+    with pytest.raises(ConfigError, match=r"finer maps are of one encoder.*bags of one encoder"):
+        plan(bags="my bags", **finer)
+    assert plan(bags="my bags").tilings == {"uni@0.5+uni@1": "96px_0.5mpp"}
+
+
 def test_without_precomputed_bags_an_unknown_encoder_is_refused(study):
     with pytest.raises(ConfigError, match="no encoder named 'nobody'"):
         plan(encoder="nobody")

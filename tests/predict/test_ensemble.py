@@ -1,13 +1,21 @@
 """Heads that fit together, and one line about those that do not before anything is written."""
 
+from dataclasses import replace
+
 import pytest
 import yaml
 
+from mil.config import FeaturesConfig, HeatmapConfig, TileConfig
 from mil.errors import MilError
+from mil.io.bags import read_header
 from mil.io.tables import read_csv
+from mil.io.tiles import write_tiles
 from mil.predict.ensemble import load_ensemble
+from mil.predict.slide import PredictionSettings, failed_slide
 from mil.predict.stage import run
 from tests.messages import one_line
+from tests.predict.made import TWO, ensemble
+from tests.synthetic import make_tiles
 
 
 def refused(place, slides=("a.tif",), head="heads") -> str:
@@ -159,3 +167,20 @@ def test_a_broken_settings_file_is_one_line(place, make_head):
     make_head()
     (place / "configs" / "config.yaml").write_text(yaml.safe_dump({"tile": {"min_tisue": 0.5}}))
     assert "did you mean 'min_tissue'?" in refused(place)
+
+
+@pytest.mark.parametrize("encoders", [1, 2])
+def test_the_bag_of_a_slide_that_failed_states_no_settings_of_one_of_several_encoders(
+    tmp_path, encoders
+):
+    write_tiles(tmp_path / "s1.h5", make_tiles(slide="s1"))
+    one = ensemble(TWO)
+    one = replace(one, encoders=one.encoders * encoders)
+    bags = tmp_path / "bags"
+    settings = PredictionSettings(
+        TileConfig(), FeaturesConfig(), HeatmapConfig(), None, 1, None, bags
+    )
+    failed_slide("unreadable", "cut off", tmp_path / "s1.h5", one, settings)
+    assert read_header(bags / "s1.h5").state == "unreadable"
+    stated = read_header(bags / "s1.h5").encoder_settings
+    assert stated == ("" if one.joined else one.encoder.entry.settings())

@@ -283,7 +283,7 @@ def test_heads_compared(study):
         "tables": {"heads": heads, "pairs": pairs},
         "notes": [f"Note {EVIL}"],
         "baseline": "b",
-        "answers": [f"Answer {EVIL}"],
+        "statements": [f"Answer {EVIL}"],
     }
     (study / "comparison.json").write_text(json.dumps(comparison))
     write_curves(study / "fewshot.csv", {EVIL: Curve([Point(1, 0.5, 0.1, 3)], False)})

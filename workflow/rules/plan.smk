@@ -9,6 +9,7 @@ from mil.plan import locks
 from mil.plan.exits import (
     exit_on_error,
     require_container,
+    require_stain_package,
     require_writable_folder,
 )
 from mil.plan.gpu import asks_for_gpu
@@ -109,6 +110,13 @@ def runtime_to_embed(wildcards, attempt):
 
 with exit_on_error():
     require_container(workflow.deployment_settings.deployment_method, CONFIG.container)
+    # Precomputed bags have their features.
+    if workflow.is_main_process and PLAN.precomputed_dir is None:
+        require_stain_package(
+            workflow.deployment_settings.deployment_method,
+            workflow.storage_settings.shared_fs_usage,
+            CONFIG.features.stain_norm,
+        )
 
 
 # Used with `--sdm apptainer` alone.

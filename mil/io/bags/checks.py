@@ -10,12 +10,11 @@ from pathlib import Path
 import numpy as np
 from jaxtyping import Float
 
+from mil.config.stain import NO_STAIN_NORM
 from mil.errors import FormatError
 from mil.io.bags.file import Bag, BagHeader, read_identity
 from mil.io.probe import probe
 
-# What the setting is called where there is no normalisation; a bag states nothing then.
-NO_STAIN_NORM = "none"
 ONE_ENCODER = "a folder holds bags of one encoder"
 
 

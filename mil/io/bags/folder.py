@@ -4,12 +4,11 @@ import re
 from collections.abc import Sequence
 from pathlib import Path
 
+from mil.config.base import LONGEST_NAME
 from mil.config.joined import ENCODERS
 from mil.errors import DatasetError, FormatError
 from mil.io.bags import BagHeader, read_header
 
-# Characters of an encoder's name, which becomes part of many folders' names.
-LONGEST_NAME = 100
 IMPORT = "bags come there by `mil bags import`, or from `features` of another run"
 
 
@@ -48,8 +47,8 @@ def kind_of_bags(path: Path) -> BagHeader:
     if not re.fullmatch(ENCODERS, header.encoder) or len(header.encoder) > LONGEST_NAME:
         raise DatasetError(
             f"bags: {path}: its encoder is called {header.encoder[:LONGEST_NAME]!r}, which "
-            "cannot name a folder; "
-            "import the bags again under a name of letters, digits, '.', '_' and '-'"
+            "cannot name a folder; import the bags again under a name of at most "
+            f"{LONGEST_NAME} letters, digits, '.', '_' and '-', or of several joined by '+'"
         )
     return header
 

@@ -7,6 +7,7 @@ features are joined by those of the coarser tile that it lies in.
 import json
 from collections.abc import Sequence
 from dataclasses import fields
+from itertools import pairwise
 from math import isclose
 from pathlib import Path
 from typing import Any, NamedTuple
@@ -14,35 +15,17 @@ from typing import Any, NamedTuple
 import numpy as np
 from jaxtyping import Float, Int
 
+from mil.config.base import LONGEST_NAME
 from mil.config.joined import BETWEEN, EncoderAt, is_joined, joined_name
 from mil.errors import FormatError
+from mil.io.bags.around import NOWHERE, tiles_around
 from mil.io.bags.file import Bag, BagHeader
 from mil.io.bags.fingerprint import bag_digest
-from mil.io.bags.folder import LONGEST_NAME
+from mil.io.bags.joined import PART_FACTS
 from mil.io.provenance import made_from
 
-# Key of the joined bags in `BagHeader.encoder_settings`.
-JOINED = "joined"
-# Facts of each joined bag that a bag states there.
-PART_FACTS = (
-    "encoder",
-    "encoder_revision",
-    "weights_sha256",
-    "transform",
-    "precision",
-    "tile_px",
-    "target_mpp",
-    "side_level0_px",
-    "tile_digest",
-    "encoder_settings",
-)
-# Corners are whole pixels, so tiles side by side may leave a pixel between them.
-ROUNDING_PX = 1.0
-# Tiles that may lie around a centre at one distance.
-MOST_TIES = 4
 # Lengths that differ by a smaller share are equal.
 SAME = 1e-6
-NOWHERE = -1
 # Characters of a checksum that messages show.
 SHOWN_CHARACTERS = 12
 
@@ -69,13 +52,13 @@ def join_bags(bags: Sequence[Bag], paths: Sequence[Path]) -> JoinedBag:
     out. A state that is not `ok` is the state of the joined bag, which then has no tiles.
 
     Args:
-        bags: Two bags or more of one slide, that of the finest tiles first.
+        bags: Two bags or more of one slide, from the finest tiles to the coarsest.
         paths: Their files, for messages.
 
     Raises:
         FormatError: The bags are of several slides, or of one at several sizes; their
-            stains are normalised in different ways; their positions are not known; or the
-            first tiles are not the finest.
+            stains are normalised in different ways; their positions are not known; or one
+            has finer tiles than the bag before it.
     """
     first = bags[0]
     for bag, path in zip(bags[1:], paths[1:], strict=True):
@@ -95,6 +78,8 @@ def join_bags(bags: Sequence[Bag], paths: Sequence[Path]) -> JoinedBag:
         return JoinedBag(_empty(bags, failed, paths), (0,) * (len(bags) - 1))
     for bag, path in zip(bags, paths, strict=True):
         _check_placed(bag, path, first, paths[0])
+    for (finer, bag), (finer_path, path) in zip(pairwise(bags), pairwise(paths), strict=True):
+        _check_order(bag, path, finer, finer_path)
     rows = [_rows_around(first, bag) for bag in bags[1:]]
     features = np.concatenate(
         [
@@ -134,77 +119,6 @@ def joined_weights(checksums: Sequence[str]) -> str:
 def shown_weights(checksum: str) -> str:
     """The first characters of a checksum, or of each of joined encoders."""
     return BETWEEN.join(one[:SHOWN_CHARACTERS] for one in checksum.split(BETWEEN))
-
-
-def joined_parts(header: BagHeader) -> list[dict[str, Any]]:
-    """Facts of each bag that a joined bag was made of; empty for any other bag.
-
-    Args:
-        header: Header of a bag, which may come from anywhere.
-    """
-    if not is_joined(header.encoder):
-        return []
-    try:
-        settings = json.loads(header.encoder_settings or "{}")
-    # RecursionError: JSON that is nested deeper than Python reads.
-    except (ValueError, RecursionError):
-        return []
-    parts = settings.get(JOINED) if isinstance(settings, dict) else None
-    return [part for part in parts if isinstance(part, dict)] if isinstance(parts, list) else []
-
-
-def joined_sizes(header: BagHeader) -> list[tuple[int | None, float | None]]:
-    """Side of a tile, pixels, and resolution, µm per pixel, of each joined bag.
-
-    Args:
-        header: Header of a bag, which may come from anywhere; of a bag that is not joined
-            there are none.
-    """
-    sizes: list[tuple[int | None, float | None]] = []
-    for part in joined_parts(header):
-        side = part.get("tile_px")
-        mpp = part.get("target_mpp")
-        sizes.append(
-            (
-                side if isinstance(side, int) else None,
-                float(mpp) if isinstance(mpp, int | float) else None,
-            )
-        )
-    return sizes
-
-
-def tiles_around(
-    corners: Int[np.ndarray, "tiles 2"],
-    side_px: float,
-    coarse_corners: Int[np.ndarray, "coarse 2"],
-    coarse_side_px: float,
-) -> Int[np.ndarray, " tiles"]:
-    """Row of the coarse tile whose footprint holds each tile's centre.
-
-    Of several, that with the nearest centre by the larger of both distances along x and y;
-    of equally near ones the first. -1 where there is none.
-
-    Args:
-        corners: Top left corners of the tiles, level-0 pixels, (x, y).
-        side_px: Side of a tile, level-0 pixels.
-        coarse_corners: The same of the coarse tiles.
-        coarse_side_px: Side of a coarse tile, level-0 pixels.
-    """
-    # Here, since it takes a while to load, and most readers of bags join none.
-    from scipy.spatial import KDTree
-
-    if not len(corners) or not len(coarse_corners):
-        return np.full(len(corners), NOWHERE)
-    centres = corners + side_px / 2
-    coarse_centres = coarse_corners + coarse_side_px / 2
-    neighbours = np.arange(1, min(MOST_TIES, len(coarse_corners)) + 1)
-    reach = coarse_side_px / 2 + ROUNDING_PX
-    tree = KDTree(coarse_centres)
-    # A footprint holds a centre if the larger distance is at most half a side.
-    distances, rows = tree.query(centres, k=neighbours, p=np.inf, distance_upper_bound=reach)
-    # Rows beyond the last one stand where there is no neighbour.
-    nearest = np.where(distances <= distances[:, :1], rows, len(coarse_corners)).min(axis=1)
-    return np.where(nearest < len(coarse_corners), nearest, NOWHERE)
 
 
 def _rows_around(first: Bag, coarse: Bag) -> Int[np.ndarray, " tiles"]:
@@ -247,11 +161,15 @@ def _check_placed(bag: Bag, path: Path, first: Bag, first_path: Path) -> None:
                 f"{path}: {name} is {value}, but {usual} in {first_path}; join bags of the same "
                 "slide file"
             )
-    if bag.side_level0_px < (first.side_level0_px or 0) * (1 - SAME):
+
+
+def _check_order(bag: Bag, path: Path, finer: Bag, finer_path: Path) -> None:
+    """Refuse a bag of finer tiles than the one before it: the name of a head's encoders says so."""
+    if (bag.side_level0_px or 0) < (finer.side_level0_px or 0) * (1 - SAME):
         raise FormatError(
             f"{path}: its tiles are {bag.side_level0_px:g} px wide on the slide, finer than those "
-            f"of {first_path} ({first.side_level0_px:g} px); name the folder of the finest tiles "
-            "first"
+            f"of {finer_path} ({finer.side_level0_px:g} px); name the folders from the finest "
+            "tiles to the coarsest"
         )
 
 
@@ -299,7 +217,7 @@ def _header(
         "state": state,
         "reason": reason,
         "encoder_revision": _together([bag.encoder_revision for bag in bags]),
-        "encoder_settings": json.dumps({JOINED: parts}),
+        "encoder_settings": json.dumps({"joined": parts}),
         "weights_sha256": joined_weights(weights),
         "transform": _together([bag.transform for bag in bags]),
         "precision": _together([bag.precision for bag in bags]),

@@ -4,15 +4,19 @@ By Beer and Lambert the optical densities of a pixel, -ln((I + 1) / 240) of its 
 blue, are W c: the colours of the stains, W [3, 2], times how much of each there is, c [2].
 """
 
-from typing import Annotated
+from typing import Annotated, get_args
 
 import numpy as np
 from jaxtyping import Float
 from pydantic import Field, ValidationError, model_validator
 
 from mil.config import Section
+from mil.config.run import StainNorm
+from mil.config.stain import NO_STAIN_NORM
 from mil.errors import FormatError
 from mil.io.bags.file import BagHeader
+
+METHODS = frozenset(get_args(StainNorm)) - {NO_STAIN_NORM}
 
 # The slide to which others are normalised, of Macenko's group: colours (red, green, blue) of
 # hematoxylin and eosin, and the 99th percentile of how much of each there is. Published with
@@ -21,9 +25,15 @@ from mil.io.bags.file import BagHeader
 REFERENCE_COLOURS = ((0.5626, 0.7201, 0.4062), (0.2159, 0.8012, 0.5581))
 REFERENCE_MAXIMA = (1.9705, 1.0308)
 
+# Characters of a name that a message quotes.
+MOST_SHOWN = 40
+
 Component = Annotated[float, Field(ge=-1, le=1)]
 Colour = tuple[Component, Component, Component]
-Maximum = Annotated[float, Field(gt=0, le=1000)]
+# Optical densities of stained pixels are 0.15 or more; amounts are of their size. Others would
+# overflow in the map of colours.
+LEAST_MAXIMUM = 1e-3
+Maximum = Annotated[float, Field(ge=LEAST_MAXIMUM, le=1000)]
 
 
 class SlideStain(Section):
@@ -71,10 +81,19 @@ def stain_of(header: BagHeader) -> SlideStain | None:
     """
     if not header.stain_norm:
         return None
+    if header.stain_norm not in METHODS:
+        raise _unusable(header, f"no method is called {header.stain_norm[:MOST_SHOWN]!r}")
     try:
-        return SlideStain.model_validate_json(header.stain or "{}")
+        stain = SlideStain.model_validate_json(header.stain or "{}")
     except ValidationError as error:
-        fault = error.errors()[0]["msg"]
-        raise FormatError(
-            f"bag of {header.slide}: its stain cannot be used ({fault}); extract its features again"
-        ) from None
+        raise _unusable(header, error.errors()[0]["msg"]) from None
+    # Only a slide without tiles has no stains.
+    if header.state == "ok" and stain == SlideStain():
+        raise _unusable(header, "it has neither colours nor a reason why it has none")
+    return stain
+
+
+def _unusable(header: BagHeader, fault: str) -> FormatError:
+    return FormatError(
+        f"bag of {header.slide}: its stain cannot be used ({fault}); extract its features again"
+    )

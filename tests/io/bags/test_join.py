@@ -1,6 +1,7 @@
 """Joined bags: the tiles of the finest, and beside their features those of the tile around."""
 
 import json
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -8,16 +9,19 @@ import pytest
 
 from mil.errors import FormatError
 from mil.interop.show import bag_info
-from mil.io.bags import Bag, BagHeader, read_bag, write_bag
+from mil.io.bags import Bag, BagHeader, read_bag, read_header, write_bag
+from mil.io.bags.around import tiles_around
 from mil.io.bags.folder import kind_of_bags
 from mil.io.bags.join import (
     join_bags,
     joined_digest,
-    joined_parts,
     joined_weights,
     shown_weights,
-    tiles_around,
 )
+from mil.io.bags.joined import joined_parts
+from mil.report.setup import _statement
+from mil.why.joined import of_any_bag
+from mil.why.study import Study
 from tests.messages import one_line
 from tests.synthetic import bag_file
 
@@ -117,11 +121,11 @@ def test_features_stand_beside_those_of_the_tile_around(tmp_path):
         "stain_norm": "",
     }
     assert (bag.transform, bag.precision) == ("none", "fp32 + bf16")
-    assert [(part["encoder"], part["dim"], part["without"]) for part in joined_parts(bag)] == [
+    assert [(part.encoder, part.dim, part.without) for part in joined_parts(bag)] == [
         ("tiny", 2, 0),
         ("other", 1, 2),
     ]
-    assert joined_parts(bag)[1]["tile_digest"] == read_bag(coarse).tile_digest
+    assert joined_parts(bag)[1].tile_digest == read_bag(coarse).tile_digest
     assert joined_parts(first) == []
 
 
@@ -184,8 +188,13 @@ def test_reasons_of_bags_that_are_ok_are_kept(tmp_path):
 def test_bags_that_do_not_go_together_are_refused(tmp_path):
     fine = fine_bag(tmp_path, np.ones((1, 1)), [[0, 0]])
     coarse = coarse_bag(tmp_path, np.ones((1, 1)), [[0, 0]])
-    with one_line(FormatError, r"fine/s1.h5: its tiles are 448 px .* finest tiles first"):
+    with one_line(FormatError, r"fine/s1.h5: its tiles are 448 px .* finest tiles to"):
         joined(coarse, fine)
+    # `predict` sorts, and would make another bag of a new slide than the heads were trained on.
+    middle = coarse_bag(tmp_path / "w", np.ones((1, 1)), [[0, 0]], target_mpp=2.0)
+    with one_line(FormatError, r"finer than those of .*w/coarse/s1.h5 \(1792 px\)"):
+        joined(fine, middle, coarse)
+    assert joined(fine, coarse, middle).bag.encoder == "tiny@0.5+tiny@1+tiny@2"
     bag_file(tmp_path / "s2.h5", "s2", np.ones((1, 1)))
     with one_line(FormatError, "is the bag of slide 's2', but .* of 's1'"):
         joined(fine, tmp_path / "s2.h5")
@@ -225,3 +234,28 @@ def test_parts_that_a_stranger_states_are_not_believed(text):
     assert joined_parts(BagHeader(slide="s", encoder="a+b", encoder_settings=text)) == []
     stated = json.dumps({"joined": [{"encoder": "a"}]})
     assert joined_parts(BagHeader(slide="s", encoder="a", encoder_settings=stated)) == []
+
+
+@pytest.mark.parametrize(
+    "part",
+    [
+        {"target_mpp": 10**400},
+        {"target_mpp": float("nan")},
+        {"tile_px": True},
+        {"encoder": "u" * 5000},
+        {"encoder": "../u"},
+    ],
+)
+def test_numbers_and_names_that_cannot_be_are_not_believed(tmp_path, part):
+    stated = [{"encoder": "a", "tile_px": 224, "target_mpp": 0.5}]
+    header = BagHeader(slide="s1", encoder="a+b", encoder_settings=json.dumps({"joined": stated}))
+    assert [(one.encoder, one.tile_px) for one in joined_parts(header)] == [("a", 224)]
+    settings = json.dumps({"joined": [*stated, {**stated[0], **part}]})
+    assert joined_parts(replace(header, encoder_settings=settings)) == []
+    # Readers that show a bag do so without its parts.
+    path = tmp_path / "s1.h5"
+    encoder = {"encoder": "a+b", "encoder_settings": settings}
+    bag_file(path, "s1", np.ones((1, 1)), encoder=encoder)
+    assert "tiles of 224 × 224 px at 0.5 µm per pixel" in _statement([read_header(path)])
+    study = Study(tmp_path, "224px_0.5mpp", "a+b", "", "nowhere", tmp_path)
+    assert of_any_bag(path, study).facts["encoder"] == "a+b"
