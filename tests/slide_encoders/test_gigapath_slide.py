@@ -252,7 +252,7 @@ def test_every_token_is_once_in_each_branch():
 def test_bags_of_cropped_tiles_are_taken(tmp_path, tile_px, mpp, fault):
     path = tmp_path / "a.h5"
     encoder = {"encoder": "gigapath"}
-    bag_file(path, "a", np.ones((3, 4)), tile_px=tile_px, target_mpp=mpp, encoder=encoder)
+    bag_file(path, "a", np.ones((3, 1536)), tile_px=tile_px, target_mpp=mpp, encoder=encoder)
     entry = load_slide_encoder("gigapath_slide")
     with one_line(FormatError, match=fault) if fault else nullcontext():
         check_bag("gigapath_slide", entry, read_bag(path), path)
