@@ -10,9 +10,14 @@ from rich.markup import escape
 from rich.table import Table
 
 from mil.catalogue.listing import MIN_COLUMNS
-from mil.config import encoder_name, load_encoder, load_encoders, tiling_name
-from mil.config.slide_encoders import load_slide_encoder, published_slide_encoders
+from mil.config import by_alias, load_encoder, load_encoders, tiling_name, unknown_encoder
+from mil.config.slide_encoders import (
+    check_slide_encoder,
+    load_slide_encoder,
+    published_slide_encoders,
+)
 from mil.encoders.availability import weights_status
+from mil.errors import ConfigError
 from mil.slide_encoders.availability import slide_weights_status
 
 ENCODER_COLUMNS = ("encoder", "dim", "tile, px", "µm/px", "licence", "gated", "weights")
@@ -96,8 +101,10 @@ def encoder_lines(name: str) -> Iterator[str]:
         weights = slide_weights_status(name, slide_entry, ask_hub=False)
         values = {"slide encoder": name, **slide_entry.model_dump()}
         values["positions"] = "needed" if slide_entry.positions else "not used"
+        cropped = slide_entry.cropped.items()
+        values["cropped"] = ", ".join(f"{tile}: {seen}" for tile, seen in cropped)
     else:
-        name = encoder_name(name)
+        name = _name_of_tile_encoder(name)
         entry = load_encoder(name)
         weights = weights_status(name, entry, ask_hub=False)
         values = {"encoder": name, **entry.model_dump(exclude_none=True)}
@@ -130,6 +137,19 @@ def fetch_functions(names: Sequence[str]) -> list[tuple[str, Callable[[], Path |
         if name in published:
             functions.append((name, partial(fetch_slide_weights, name, load_slide_encoder(name))))
         else:
-            entry = load_encoder(name)
-            functions.append((encoder_name(name), partial(fetch, encoder_name(name), entry)))
+            name_here = _name_of_tile_encoder(name)
+            functions.append((name_here, partial(fetch, name_here, load_encoder(name_here))))
     return functions
+
+
+def _name_of_tile_encoder(name: str) -> str:
+    """Name of the entry of an encoder of tiles; others are refused with what there is."""
+    encoders = load_encoders()
+    entry = by_alias(name, encoders)
+    if entry is None:
+        check_slide_encoder(name)
+        published = ", ".join(published_slide_encoders())
+        raise ConfigError(
+            f"{unknown_encoder(name, encoders)}; published slide encoders are: {published}"
+        )
+    return entry

@@ -225,3 +225,23 @@ def test_encoders_of_slides_are_listed_shown_and_not_fetched_by_hand():
     assert "on disk       on request: ask for its weights at https://" in shown
     fetched = CliRunner().invoke(app, ["encoders", "fetch", "chief"])
     assert isinstance(fetched.exception, ConfigError)
+
+
+@pytest.mark.parametrize("command", ["show", "fetch"])
+def test_other_names_of_slide_encoders_are_answered_with_those_here(command):
+    for name, answer in {
+        "TITAN": "TITAN: is called titan here",
+        "longnet": "longnet: is called gigapath_slide here",
+        "madelein": "published slide encoders are: chief, gigapath_slide, madeleine",
+    }.items():
+        result = CliRunner().invoke(app, ["encoders", command, name])
+        assert isinstance(result.exception, ConfigError)
+        assert answer in str(result.exception)
+
+
+def test_tiles_that_are_cropped_are_shown():
+    lines = CliRunner().invoke(app, ["encoders", "show", "gigapath_slide"]).output.splitlines()
+    assert [line.split(maxsplit=1)[1] for line in lines if line.startswith("cropped")] == [
+        "256: 224"
+    ]
+    assert "cropped" not in CliRunner().invoke(app, ["encoders", "show", "chief"]).output
