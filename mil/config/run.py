@@ -11,7 +11,7 @@ from mil.config.datasets import dataset_path, subsets_of
 from mil.config.encoders import DEFAULT_ENCODER, load_encoders
 from mil.config.joined import ENCODERS, is_joined, name_of_tiled, tiled_encoders
 from mil.config.recipes import load_recipe
-from mil.config.slide_encoders import check_slide_encoders
+from mil.config.slide_encoders_of_run import check_slide_encoders
 from mil.config.stain import NO_STAIN_NORM
 from mil.errors import ConfigError, unknown_name
 

@@ -16,11 +16,11 @@ from mil.config import (
 )
 from mil.config.joined import tiled_encoders
 from mil.config.run import check_finer_maps, check_trainings
-from mil.config.slide_encoders import (
+from mil.config.slide_encoders import stands_on
+from mil.config.slide_encoders_of_run import (
     check_encoders_of_run,
     check_tiles_of_bags,
     check_tiles_of_run,
-    stands_on,
 )
 from mil.errors import DatasetError
 from mil.io import tables

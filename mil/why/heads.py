@@ -47,7 +47,7 @@ def of_scores(path: Path, study: Study | None) -> Answer:
         version_input(provenance, "score"),
         *heads,
         *(
-            Input("bag", str(file), bag.digest, _digest_of_bag(file))
+            Input("bag", str(file), bag.digest, digest_of_bag(file))
             for file, bag in zip(bags, scores.bags, strict=True)
         ),
     ]
@@ -94,7 +94,8 @@ def _joined(record: str, weights: str) -> str:
     return sha256(f"{record}{weights}".encode()).hexdigest()
 
 
-def _digest_of_bag(path: Path) -> str:
+def digest_of_bag(path: Path) -> str:
+    """Digest of a bag as it is now; empty where it is missing or damaged."""
     try:
         return bag_digest(path)
     except FormatError:

@@ -3,14 +3,12 @@
 from pathlib import Path
 
 from mil.config.slide_encoders import STATISTICS
-from mil.errors import FormatError
-from mil.io.bags.fingerprint import bag_digest
 from mil.io.provenance import read_provenance
 from mil.io.vectors import VectorHead, VectorsHeader, read_vectors_header
 from mil.trained.manifest import file_digest
 from mil.trained.record import FILES
 from mil.why.answer import Answer, Input, title
-from mil.why.heads import SCORE_DEVICE
+from mil.why.heads import SCORE_DEVICE, digest_of_bag
 from mil.why.slides import NO_STUDY, made_facts, version_input
 from mil.why.study import AGAIN, Study
 
@@ -39,7 +37,7 @@ def of_vectors(path: Path, study: Study | None) -> Answer:
     inputs = [
         version_input(provenance, "embed"),
         *heads,
-        Input("bag", str(bag), header.bag_digest, _digest_of_bag(bag)),
+        Input("bag", str(bag), header.bag_digest, digest_of_bag(bag)),
     ]
     words = ["mil", "embed", "--slide-encoder", header.slide_encoder]
     for head in heads:
@@ -77,10 +75,3 @@ def _head_input(head: VectorHead, study: Study) -> Input:
     alike = [folder for folder in folders if digests[folder] == head.sha256]
     folder = next(iter([*alike, *folders]), study.folder("train") / f"{run}N")
     return Input("head", str(folder), head.sha256, digests.get(folder, ""))
-
-
-def _digest_of_bag(path: Path) -> str:
-    try:
-        return bag_digest(path)
-    except FormatError:
-        return ""

@@ -4,7 +4,8 @@ import numpy as np
 import pytest
 import torch
 
-from mil.config.slide_encoders import check_slide_encoder, check_slide_encoders
+from mil.config.slide_encoders import check_slide_encoder
+from mil.config.slide_encoders_of_run import check_slide_encoders
 from mil.embed.rows import CHUNK_TILES, statistics_row
 from mil.embed.stage import EmbedJob, jobs_of_part, run
 from mil.errors import ConfigError, DatasetError

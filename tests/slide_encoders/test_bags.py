@@ -11,7 +11,8 @@ from typer.testing import CliRunner
 
 from mil.cli import app
 from mil.config.base import config_path
-from mil.config.slide_encoders import check_slide_encoders, load_slide_encoder
+from mil.config.slide_encoders import load_slide_encoder
+from mil.config.slide_encoders_of_run import check_slide_encoders
 from mil.embed.stage import EmbedJob, run
 from mil.errors import ConfigError, DatasetError
 from mil.io.vectors import read_vectors
