@@ -25,7 +25,10 @@ PACKAGES = {
     "files": (
         "mil.io.tiles",
         "mil.io.bags.file",
-        "mil.io.scores",
+        "mil.io.scores.content",
+        "mil.io.scores.read",
+        "mil.io.scores.write",
+        "mil.io.scores.sources",
         "mil.io.results",
         "mil.io.h5",
         "mil.io.atomic",

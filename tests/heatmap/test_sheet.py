@@ -9,10 +9,10 @@ from PIL import Image
 
 from mil.heatmap.part import HeatmapJob, draw_slide
 from mil.heatmap.sheet import EDGE_PX, UNREADABLE, Sheet, draw_sheet, rows_of
-from mil.io import scores as scores_file
 from mil.io.bags import read_positions
 from mil.io.part_jobs import run_jobs
 from mil.io.scores import HeadScores, TileEvidence
+from mil.io.scores import read as scores_file
 from mil.io.slides import SlideReader
 from mil.io.tiles import write_tiles
 from mil.trained.tile_maps import tile_map

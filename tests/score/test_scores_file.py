@@ -406,7 +406,7 @@ def test_a_file_appears_whole_or_not_at_all(tmp_path, monkeypatch):
         raise KeyboardInterrupt
 
     scores = of_a_bag(of_a_head())
-    monkeypatch.setattr("mil.io.scores._stacked", killed)
+    monkeypatch.setattr("mil.io.scores.write._stacked", killed)
     with pytest.raises(KeyboardInterrupt):
         write_scores(tmp_path / "s1.h5", scores)
     assert list(tmp_path.iterdir()) == []
