@@ -71,7 +71,7 @@ def run(
         encoder: tiled_encoders(encoder, config.tile, entries)
         for encoder in encoders or config.encoder
     }
-    # The same precedence as in `mil.plan.make_plan`, or the doctor would look at other
+    # The same precedence as in `mil.plan.make.make_plan`, or the doctor would look at other
     # files than a run.
     folder = slides_dir or Path(config.slides_dir or settings.slides_dir or f"data/{name}")
     # Joined encoders share tiles and bags with those of the run that are alone.

@@ -277,7 +277,7 @@ def test_old_metrics_never_stand_beside_new_predictions(study, monkeypatch, plac
     def killed(*_):
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(f"mil.io.results.{place}", killed)
+    monkeypatch.setattr(f"mil.io.results.evaluation.{place}", killed)
     with pytest.raises(KeyboardInterrupt):
         evaluated(study, "out")
     assert not (study / "out" / "metrics.json").exists()

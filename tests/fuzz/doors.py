@@ -171,7 +171,7 @@ def import_table(folder: Path, out: Path) -> Lines:
 
 def dataset(folder: Path, out: Path) -> Lines:
     from mil.io.tables import read_dataset
-    from mil.plan.plan import make_plan
+    from mil.plan.make import make_plan
 
     # A dataset has a name, by which it is found below the working folder.
     with chdir(folder):

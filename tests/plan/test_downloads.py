@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mil.errors import ConfigError, DatasetError
-from mil.plan.plan import make_plan
+from mil.plan.make import make_plan
 from tests.messages import one_line
 
 TABLE = (

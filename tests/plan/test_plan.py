@@ -17,8 +17,9 @@ from mil.errors import ConfigError, DatasetError
 from mil.heatmap.sheet import ENDING
 from mil.io.tables import read_csv
 from mil.plan.flags import size_flags, split_flags, state_flags
+from mil.plan.make import make_plan
 from mil.plan.parts import refresh_tables
-from mil.plan.plan import SHEET, TILING, make_plan
+from mil.plan.plan import SHEET, TILING
 from tests.messages import one_line
 from tests.synthetic import bag_file
 

@@ -13,7 +13,9 @@ from mil.plan.exits import (
     require_writable_folder,
 )
 from mil.plan.gpu import asks_for_gpu
-from mil.plan.plan import TILING, make_plan
+from mil.plan.make import make_plan
+from mil.plan.part_tables import refresh_part_tables
+from mil.plan.plan import TILING
 from mil.versions import STAGE_VERSION
 
 # Tells the jobs of a run whether it asks for GPUs.
@@ -30,7 +32,7 @@ with exit_on_error():
 
 # Before the files are looked at: tables say what outputs there are.
 if workflow.is_main_process:
-    REFRESHED = PLAN.refresh_tables()
+    REFRESHED = refresh_part_tables(PLAN)
     for file in REFRESHED.damaged:
         logger.warning(
             f"{file}: was changed or damaged after it was written; it is made again"
