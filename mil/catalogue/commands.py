@@ -112,7 +112,8 @@ def heads_card(
 
     The card states data, splits, metrics, limits, licence and use.
     """
-    from mil.trained.card import Tissue, run
+    from mil.trained.card import run
+    from mil.trained.card_use import Tissue
 
     tissue = Tissue(min_tissue, min_area_mm2)
     for path in run(folders, evaluated, dataset=dataset, tissue=tissue, licence=licence):

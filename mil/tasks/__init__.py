@@ -16,7 +16,7 @@ from pydantic import PlainValidator, ValidationError
 from mil.config import DatasetConfig, Section, checked, dataset_path, read_yaml
 from mil.config.labels import known_task
 from mil.errors import ConfigError
-from mil.tasks._shared import TaskDefaults
+from mil.tasks._defaults import TaskDefaults
 from mil.tasks.base import EvaluationSet, Headline, PairedTest, Task
 from mil.tasks.classification import Classification
 from mil.tasks.multilabel import Multilabel

@@ -8,7 +8,8 @@ from jaxtyping import Float
 
 from mil.errors import DatasetError
 from mil.statistics.survival import concordance
-from mil.tasks._shared import QUARTERS, OfNumbers, number_of, quantile_parts
+from mil.tasks._labels import number_of, quantile_parts
+from mil.tasks._of_numbers import QUARTERS, OfNumbers
 from mil.tasks.base import Draws, Headline, Predictions, Targets, Weights
 from mil.text import number_in
 

@@ -45,7 +45,8 @@ class Task(Protocol):
     """Labels to targets, logits to predictions, and both to metrics; without torch.
 
     One file of this package holds all of a task but its loss, which needs torch and is
-    in `mil.losses.tasks`. Defaults that several tasks share are in `mil.tasks._shared`.
+    in `mil.losses.tasks`. Defaults are in `mil.tasks._defaults`,
+    `_of_classes` and `_of_numbers`.
     """
 
     # The task and its head

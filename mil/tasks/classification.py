@@ -21,7 +21,8 @@ from mil.statistics.metric import (
 )
 from mil.statistics.power import power_note
 from mil.statistics.threshold import DEFAULT_THRESHOLD, TINY
-from mil.tasks._shared import OfClasses, balanced_weights
+from mil.tasks._labels import balanced_weights
+from mil.tasks._of_classes import OfClasses
 from mil.tasks.base import Draws, EvaluationSet, Headline, PairedTest, Predictions, Targets, Weights
 
 DELONG = "DeLong's paired test"

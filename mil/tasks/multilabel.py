@@ -10,7 +10,8 @@ from mil.config import DatasetConfig
 from mil.statistics.divergence import kl_of_each
 from mil.statistics.multilabel import multilabel
 from mil.statistics.threshold import TINY
-from mil.tasks._shared import OfClasses, class_named, log_sigmoid, not_among
+from mil.tasks._labels import class_named, log_sigmoid, not_among
+from mil.tasks._of_classes import OfClasses
 from mil.tasks.base import Draws, Headline, Predictions, Targets, Weights
 
 SEPARATOR = ";"  # between the classes of a slide that has several

@@ -10,7 +10,8 @@ from pydantic import Field
 from mil.config import DatasetConfig
 from mil.statistics.ordinal import ordinal, ranks_of
 from mil.statistics.resampled import Scale
-from mil.tasks._shared import OfClasses, balanced_weights, log_sigmoid
+from mil.tasks._labels import balanced_weights, log_sigmoid
+from mil.tasks._of_classes import OfClasses
 from mil.tasks.base import Draws, Headline, Predictions, Targets, Weights
 
 

@@ -13,7 +13,8 @@ from mil.config import DatasetConfig
 from mil.errors import DatasetError
 from mil.statistics.continuous import regression
 from mil.statistics.resampled import Scale
-from mil.tasks._shared import QUARTERS, OfNumbers, number_of, quantile_parts, refuse_balance
+from mil.tasks._labels import number_of, quantile_parts, refuse_balance
+from mil.tasks._of_numbers import QUARTERS, OfNumbers
 from mil.tasks.base import Draws, Headline, Predictions, Targets, Weights
 
 

@@ -7,7 +7,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mil.config import DatasetConfig
-from mil.tasks._shared import refuse_balance
+from mil.tasks._labels import refuse_balance
 from mil.tasks._survival import OfTimes, observed_events
 from mil.tasks.base import Predictions
 

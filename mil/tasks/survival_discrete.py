@@ -11,7 +11,7 @@ from pydantic import Field, model_validator
 
 from mil.config import DatasetConfig
 from mil.errors import DatasetError
-from mil.tasks._shared import log_sigmoid, refuse_balance
+from mil.tasks._labels import log_sigmoid, refuse_balance
 from mil.tasks._survival import OfTimes, observed_events
 from mil.tasks.base import Predictions
 

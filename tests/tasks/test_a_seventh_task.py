@@ -28,7 +28,8 @@ from typing import Literal
 import numpy as np
 
 from mil.statistics.continuous import regression
-from mil.tasks._shared import OfNumbers, quantile_parts
+from mil.tasks._labels import quantile_parts
+from mil.tasks._of_numbers import OfNumbers
 from mil.tasks.base import Headline
 
 

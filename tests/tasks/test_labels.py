@@ -6,7 +6,7 @@ from mil.config import DatasetConfig, checked
 from mil.errors import ConfigError
 from mil.statistics.text import column_title
 from mil.tasks import load_dataset, unfitted_task
-from mil.tasks._shared import number_of
+from mil.tasks._labels import number_of
 from mil.tasks._survival import survival_label, survival_of
 from mil.tasks.multilabel import classes_of
 from tests.messages import one_line

@@ -16,7 +16,7 @@ from mil.io.tables import read_csv, write_csv
 from mil.train.auto import RULES, described, plan_recipe
 from mil.train.facts import study_size
 from mil.trained import load_trained
-from mil.trained.card import _planned
+from mil.trained.card_recipe import _planned
 from mil.trained.record import check_one_recipe
 from tests.messages import one_line
 

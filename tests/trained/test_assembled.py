@@ -14,7 +14,7 @@ from mil.io.bags import read_bag
 from mil.predict.running import Running
 from mil.trained import MemberRecord, apply, load_trained
 from mil.trained.assembled import assemble
-from mil.trained.card import _kept
+from mil.trained.card_recipe import _kept
 from mil.trained.scaling import ZScore
 from tests.messages import one_line
 from tests.scored import evaluate, heatmap

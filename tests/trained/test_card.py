@@ -8,7 +8,8 @@ import yaml
 from mil.errors import ConfigError, DatasetError, FormatError
 from mil.io.tables import write_csv
 from mil.trained import Calibration
-from mil.trained.card import Tissue, run
+from mil.trained.card import run
+from mil.trained.card_use import Tissue
 from mil.trained.markdown import escaped
 from mil.trained.seal import write_manifest
 from tests.interop.made import make
