@@ -24,6 +24,7 @@ PACKAGES = {
     "heads": ("mil.bags", "mil.heads", "mil.losses.terms"),
     "files": (
         "mil.io.tiles",
+        "mil.io.bags.content",
         "mil.io.bags.file",
         "mil.io.scores.content",
         "mil.io.scores.read",

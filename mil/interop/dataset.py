@@ -15,7 +15,7 @@ from mil.io.tables.class_order import class_order
 from mil.io.tables.columns import MAX_CLASSES
 from mil.io.tables.conventions import SPLIT_WORDS
 from mil.io.tables.leakage import PatientSlide, check_patients_in_one_split
-from mil.io.tables.slides import LARGEST_MPP
+from mil.io.tables.slide_row import LARGEST_MPP
 
 HEAD = """\
 # Written by `{command}`: the slides are known by their bags.

@@ -5,7 +5,8 @@ from pathlib import Path
 
 from mil.config import tiling_name
 from mil.errors import FormatError
-from mil.io.bags.file import BagHeader, read_header
+from mil.io.bags.content import BagHeader
+from mil.io.bags.file import read_header
 from mil.io.bags.join import joined_digest
 from mil.io.bags.joined import JoinedPart, joined_parts
 from mil.io.provenance import read_provenance

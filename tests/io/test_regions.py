@@ -12,7 +12,7 @@ from scipy import ndimage
 from shapely import MultiPolygon, Point, Polygon, box, contains_xy, make_valid
 
 from mil.errors import FormatError
-from mil.io import regions
+from mil.io import mask_images, regions
 from mil.io.annotations import feature, write_geojson
 from mil.io.regions import rasterise, read_mask
 from mil.tile.tissue import outlines
@@ -163,7 +163,7 @@ def kinds_of_picture(mask: np.ndarray) -> dict[str, Image.Image]:
 @pytest.mark.parametrize("kind", ["bool", "grey", "palette", "clear", "opaque", "blue", "16 bit"])
 @pytest.mark.parametrize("suffix", [".png", ".tif"])
 def test_pictures_of_every_kind(tmp_path, kind, suffix, monkeypatch):
-    monkeypatch.setattr(regions, "STRIP_PX", 7)
+    monkeypatch.setattr(mask_images, "STRIP_PX", 7)
     mask = blob()
     kinds_of_picture(mask)[kind].save(tmp_path / f"a{suffix}")
     np.testing.assert_array_equal(read(tmp_path / f"a{suffix}"), mask)
@@ -281,9 +281,9 @@ def test_a_large_tiff_is_read_block_by_block(tmp_path, monkeypatch):
         tmp_path / "a.tif", np.ones((240, 320), np.uint8), tile=(64, 64), metadata=None
     )
     largest = []
-    inside = regions._inside
+    inside = mask_images._inside
     monkeypatch.setattr(
-        regions,
+        mask_images,
         "_inside",
         lambda pixels, **given: largest.append(pixels.size) or inside(pixels, **given),
     )
@@ -300,9 +300,9 @@ def test_bombs_are_refused(tmp_path, monkeypatch):
     tifffile.imwrite(
         tmp_path / "a.tif", np.ones((2400, 3200), np.uint8), rowsperstrip=2400, metadata=None
     )
-    monkeypatch.setattr(regions, "LARGEST_BLOCK_BYTES", 5_000_000)
+    monkeypatch.setattr(mask_images, "LARGEST_BLOCK_BYTES", 5_000_000)
     assert "8 MB in one piece; save it as a tiled TIFF" in refused(tmp_path / "a.tif")
-    monkeypatch.setattr(regions, "LARGEST_PX", 5_000_000)
+    monkeypatch.setattr(mask_images, "LARGEST_PX", 5_000_000)
     assert "it claims 3200 x 2400 pixels" in refused(tmp_path / "a.tif")
 
 
@@ -415,9 +415,9 @@ def test_a_bad_outline_of_a_mask_is_left_out_and_named(tmp_path):
 
 def test_a_png_that_unpacks_to_very_much_is_refused(tmp_path, monkeypatch):
     Image.new("RGBA", (320, 240)).save(tmp_path / "a.png")
-    monkeypatch.setattr(regions, "LARGEST_PNG", 320 * 240 * 4)
+    monkeypatch.setattr(mask_images, "LARGEST_PNG", 320 * 240 * 4)
     assert not read(tmp_path / "a.png").any()
-    monkeypatch.setattr(regions, "LARGEST_PNG", 320 * 240 * 4 - 1)
+    monkeypatch.setattr(mask_images, "LARGEST_PNG", 320 * 240 * 4 - 1)
     assert "too much for a PNG; save it with one channel" in refused(tmp_path / "a.png")
 
 

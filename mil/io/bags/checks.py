@@ -12,7 +12,8 @@ from jaxtyping import Float
 
 from mil.config.stain import NO_STAIN_NORM
 from mil.errors import FormatError
-from mil.io.bags.file import Bag, BagHeader, read_identity
+from mil.io.bags.content import Bag, BagHeader
+from mil.io.bags.file import read_identity
 from mil.io.probe import probe
 
 ONE_ENCODER = "a folder holds bags of one encoder"

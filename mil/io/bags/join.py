@@ -19,7 +19,7 @@ from mil.config.base import LONGEST_NAME
 from mil.config.joined import BETWEEN, EncoderAt, is_joined, joined_name
 from mil.errors import FormatError
 from mil.io.bags.around import NOWHERE, tiles_around
-from mil.io.bags.file import Bag, BagHeader
+from mil.io.bags.content import Bag, BagHeader
 from mil.io.bags.fingerprint import bag_digest
 from mil.io.bags.joined import PART_FACTS
 from mil.io.provenance import made_from

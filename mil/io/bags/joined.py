@@ -7,7 +7,7 @@ from pydantic import ConfigDict, Field, ValidationError
 from mil.config import Section
 from mil.config.base import LONGEST_NAME
 from mil.config.joined import ENCODERS, is_joined
-from mil.io.bags.file import BagHeader
+from mil.io.bags.content import BagHeader
 
 # A name has a character for each part and one between two.
 MOST_PARTS = LONGEST_NAME // 2

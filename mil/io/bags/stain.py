@@ -14,7 +14,7 @@ from mil.config import Section
 from mil.config.run import StainNorm
 from mil.config.stain import NO_STAIN_NORM
 from mil.errors import FormatError
-from mil.io.bags.file import BagHeader
+from mil.io.bags.content import BagHeader
 
 METHODS = frozenset(get_args(StainNorm)) - {NO_STAIN_NORM}
 

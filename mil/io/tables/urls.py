@@ -6,7 +6,7 @@ from pathlib import Path
 from urllib.parse import urlsplit
 
 from mil.errors import DatasetError
-from mil.io.tables.slides import Slide
+from mil.io.tables.slide_row import Slide
 
 # The network to them cannot be tapped.
 THIS_MACHINE = ("localhost", "127.0.0.1", "::1")
