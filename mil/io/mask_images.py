@@ -14,7 +14,7 @@ from jaxtyping import Bool
 from PIL import Image
 
 from mil.io.slides.blocks import LARGEST_BLOCK_BYTES
-from mil.io.slides.tiff import COMPRESSIONS, J2K
+from mil.io.slides.tiff_pages import COMPRESSIONS, J2K
 
 # How far the proportion of an image's sides may be from the slide's.
 PROPORTION = 0.01

@@ -15,8 +15,9 @@ from mil.features.stage import run as embed
 from mil.io.bags import Bag, read_bag, write_bag
 from mil.io.bags.join import join_bags
 from mil.io.scores import HeadScores
+from mil.predict.drawing import draw_slide, failed_slide
 from mil.predict.ensemble import Ensemble
-from mil.predict.slide import PredictionSettings, SlidePrediction, draw_slide, failed_slide
+from mil.predict.result import PredictionSettings, SlidePrediction
 from mil.tile.stage import run as tile
 from mil.trained.evidence import evidence_of, remover_of
 from mil.trained.forward import forward, tensors_of

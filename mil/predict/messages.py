@@ -8,7 +8,7 @@ import numpy as np
 from mil.io.bags.advice import remedy_of_one
 from mil.predict.curve import Curve
 from mil.predict.ensemble import Ensemble
-from mil.predict.slide import SlidePrediction
+from mil.predict.result import SlidePrediction
 from mil.predict.table import row_of
 from mil.statistics.text import with_threshold
 from mil.trained import Trained

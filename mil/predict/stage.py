@@ -11,7 +11,8 @@ from mil.predict import messages
 from mil.predict.curve import rows_of, settled_cells
 from mil.predict.ensemble import Ensemble, features_for, load_ensemble, runners_of
 from mil.predict.joined import predict_joined
-from mil.predict.slide import PredictionSettings, SlidePrediction, predict
+from mil.predict.result import PredictionSettings, SlidePrediction
+from mil.predict.slide import predict
 from mil.predict.table import Row, row_of
 from mil.statistics.text import calibration_note
 

@@ -6,7 +6,7 @@ import numpy as np
 
 from mil.evaluate.rows import mean_of_all
 from mil.predict.ensemble import Ensemble
-from mil.predict.slide import SlidePrediction
+from mil.predict.result import SlidePrediction
 from mil.trained.record import threshold_of
 
 SPREAD = ("sd", "min", "max")

@@ -10,8 +10,9 @@ from mil.errors import MilError
 from mil.io.bags import read_header
 from mil.io.tables import read_csv
 from mil.io.tiles import write_tiles
+from mil.predict.drawing import failed_slide
 from mil.predict.ensemble import load_ensemble
-from mil.predict.slide import PredictionSettings, failed_slide
+from mil.predict.result import PredictionSettings
 from mil.predict.stage import run
 from tests.messages import one_line
 from tests.predict.made import TWO, ensemble

@@ -4,7 +4,7 @@ import numpy as np
 import pytest
 
 from mil.predict.messages import done
-from mil.predict.slide import SlidePrediction
+from mil.predict.result import SlidePrediction
 from mil.predict.table import row_of
 from mil.tasks import Classification, Multilabel, Ordinal, Regression, SurvivalCox, SurvivalDiscrete
 from mil.trained import Calibration

@@ -7,7 +7,7 @@ import tifffile
 from mil.errors import UnreadableSlideError, brief
 from mil.io.slides.images import ContainerImage
 from mil.io.slides.levels import check_sizes, make_levels, same_shape
-from mil.io.slides.tiff import TiffPages, is_rgb
+from mil.io.slides.tiff_pages import TiffPages, is_rgb
 from mil.io.slides.tiff_source import TiffSource, check_block_size, resolution_tags
 
 VENDOR = "tiff pages"

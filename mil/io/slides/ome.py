@@ -13,7 +13,7 @@ from mil.io.slides.faults import one_line
 from mil.io.slides.images import ContainerImage, choose_image
 from mil.io.slides.ome_claims import impossible_claim
 from mil.io.slides.resolution import OME_SIZES, local_name, ome_sides, parse_xml
-from mil.io.slides.tiff import is_rgb, read_ahead
+from mil.io.slides.tiff_pages import is_rgb, read_ahead
 from mil.io.slides.tiff_source import TiffSource, check_block_size, resolution_tags
 
 VENDOR = "ome-tiff"

@@ -9,14 +9,8 @@ from mil.io.slides.blocks import RgbPixels
 from mil.io.slides.headers import kind_of
 from mil.io.slides.levels import Level
 from mil.io.slides.openslide_source import ROUNDING, OpenSlideSource
-from mil.io.slides.tiff import (
-    UPRIGHT,
-    TiffBlocks,
-    TiffPages,
-    is_plain,
-    orientation_of,
-    same_pixels,
-)
+from mil.io.slides.tiff import TiffBlocks, same_pixels
+from mil.io.slides.tiff_pages import UPRIGHT, TiffPages, is_plain, orientation_of
 
 # On how many blocks of a level a decoder must agree with OpenSlide, of how many that are
 # tried.

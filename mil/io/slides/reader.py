@@ -21,7 +21,8 @@ from mil.io.slides.openslide_source import OpenSlideSource
 from mil.io.slides.proof import fast_blocks
 from mil.io.slides.resolution import Resolution, resolve
 from mil.io.slides.sources import open_source
-from mil.io.slides.tiff import UPRIGHT, VENDORS, TiffBlocks, orientation_of
+from mil.io.slides.tiff import TiffBlocks
+from mil.io.slides.tiff_pages import UPRIGHT, VENDORS, orientation_of
 from mil.io.slides.tiff_source import turned_remark
 from mil.io.slides.window import Resample, Window, assemble, bounding_box, count_uses, resample
 

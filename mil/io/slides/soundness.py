@@ -15,7 +15,7 @@ from mil.io.slides.blocks import LARGEST_BLOCK_BYTES
 from mil.io.slides.faults import TIFF
 from mil.io.slides.levels import IMPOSSIBLE_PX
 from mil.io.slides.ome_claims import claimed_planes
-from mil.io.slides.tiff import COMPRESSIONS, MOST_PAGES, VENDORS, open_pages
+from mil.io.slides.tiff_pages import COMPRESSIONS, MOST_PAGES, VENDORS, open_pages
 
 # Planes that an OME-TIFF may claim without a trial; tifffile counts them one by one.
 MOST_PLANES = 10_000

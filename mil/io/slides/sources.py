@@ -14,7 +14,7 @@ from mil.io.slides.multipage import open_image, page_images
 from mil.io.slides.ome import is_ome, open_ome
 from mil.io.slides.openslide_source import OpenSlideSource
 from mil.io.slides.resolution import NO_VENDOR
-from mil.io.slides.tiff import TiffPages, open_pages
+from mil.io.slides.tiff_pages import TiffPages, open_pages
 from mil.text import number_in
 
 

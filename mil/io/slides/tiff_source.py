@@ -9,7 +9,8 @@ import tifffile
 from mil.errors import UnreadableSlideError
 from mil.io.slides.blocks import LARGEST_BLOCK_BYTES, RgbPixels
 from mil.io.slides.levels import Level, check_sizes, make_levels
-from mil.io.slides.tiff import UPRIGHT, TiffBlocks, orientation_of
+from mil.io.slides.tiff import TiffBlocks
+from mil.io.slides.tiff_pages import UPRIGHT, orientation_of
 
 # Values of TIFF's tag ResolutionUnit, in OpenSlide's words.
 UNITS = {2: "inch", 3: "centimeter"}

@@ -11,7 +11,7 @@ import tifffile
 from PIL import Image
 
 from mil.errors import MissingResolutionError, UnreadableSlideError
-from mil.io.slides import SlideReader, draw_overview, tiff
+from mil.io.slides import SlideReader, draw_overview, tiff_decoders
 from mil.io.slides.headers import claimed_size
 from mil.io.slides.openslide_source import OpenSlideBlocks
 from mil.io.slides.tiff import TiffBlocks
@@ -392,7 +392,7 @@ def test_philips(tmp_path, missing):
 
 def test_a_decoder_that_disagrees_is_not_used(tmp_path, monkeypatch):
     write(tmp_path / "a.tif", "jpeg")
-    right = tiff._jpeg_decoder
+    right = tiff_decoders._jpeg_decoder
 
     def two_greys_off(page):
         decode = right(page)
@@ -405,7 +405,7 @@ def test_a_decoder_that_disagrees_is_not_used(tmp_path, monkeypatch):
         return lambda data, index: np.roll(decode(data, index), 1, axis=1)
 
     for wrong in (two_greys_off, one_pixel_off, lambda page: lambda data, index: 1 / 0):
-        monkeypatch.setattr(tiff, "_jpeg_decoder", wrong)
+        monkeypatch.setattr(tiff_decoders, "_jpeg_decoder", wrong)
         with SlideReader(tmp_path / "a.tif") as reader:
             assert isinstance(reader.blocks(0), OpenSlideBlocks)
         check_same(tmp_path / "a.tif", fast=False)

@@ -13,7 +13,8 @@ from mil.io.slides import SlideReader, first_look
 from mil.io.slides.first_look import look_first
 from mil.io.slides.levels import check_sizes
 from mil.io.slides.soundness import impossible_blocks, is_sound
-from mil.io.slides.tiff import TiffBlocks, orientation_of
+from mil.io.slides.tiff import TiffBlocks
+from mil.io.slides.tiff_pages import orientation_of
 from tests.io.slides.test_decoders import APERIO, drawn, write, write_ome
 from tests.messages import one_line
 
