@@ -23,11 +23,12 @@ MAX_EXACT_TILES = 20_000  # of larger bags, `auto` finds similar tiles by hashin
 class GraphConfig(Section):
     """Options of heads over a graph."""
 
-    graph: Literal["auto", "none"] | list[Builder] = Field(
+    graph: Literal["auto", "spatial_first", "none"] | list[Builder] = Field(
         "auto",
         description="Sources of the graph's edges, one or several: spatial, knn, lsh, minibatch "
         "(sampled at each step); none: no edges; auto: spatial where coordinates are "
-        "known, and knn, beyond 20 000 tiles lsh.",
+        "known, and knn, beyond 20 000 tiles lsh; spatial_first: spatial where coordinates are "
+        "known, else as auto.",
     )
     neighbours: int = Field(
         8,
@@ -140,18 +141,20 @@ def _detached(values: Tensor) -> Tensor:
 def _builders(config: GraphConfig, tiles: int, has_coords: bool) -> list[Builder]:
     if config.graph == "none":
         return []
-    if config.graph != "auto":
+    if isinstance(config.graph, list):
         return config.graph
     # Exact neighbours take time that grows with the square of the tiles.
     similar: Builder = "knn" if tiles <= MAX_EXACT_TILES else "lsh"
-    return ["spatial", similar] if has_coords else [similar]
+    if not has_coords:
+        return [similar]
+    return ["spatial"] if config.graph == "spatial_first" else ["spatial", similar]
 
 
 def _required(coords: Tensor | None) -> Tensor:
     if coords is None:
         raise ConfigError(
             "head options: graph asks for spatial neighbours, but a bag has no coordinates; "
-            "set graph to auto, or to [knn]"
+            "set graph to spatial_first, auto or [knn]"
         )
     return coords
 

@@ -45,6 +45,9 @@ class Config(ReducerConfig, GraphConfig, SelectionConfig):
     slope: float = Field(
         0.2, ge=0, le=1, description="Slope below 0 of the LeakyReLU in a graph layer, 0 to 1."
     )
+    message_scale: float = Field(
+        1.0, gt=0, le=1, description="Factor of the messages of a tile's neighbours, 0 to 1."
+    )
 
 
 class Head(nn.Module):
@@ -60,7 +63,8 @@ class Head(nn.Module):
             project(config, dim, hidden), nn.ReLU(), Dropout(config.dropout)
         )
         self.layers = nn.ModuleList(
-            GraphLayer(hidden, config.heads, config.slope) for _ in range(config.layers)
+            GraphLayer(hidden, config.heads, config.slope, config.message_scale)
+            for _ in range(config.layers)
         )
         self.attention = GatedAttention(hidden, config.attention, config.branches, config.dropout)
         # gamma: weight of received attention in a score; at 0, training starts without it.

@@ -83,6 +83,8 @@ class SizeRule(NamedTuple):
     attention: int
     # Rates of single heads, in place of that of `train`.
     lr_of_head: Mapping[str, float]
+    # Options of single heads.
+    options_of_head: Mapping[str, Mapping[str, float]]
 
 
 # By number of training and validation slides of the study, smallest cohorts first; the
@@ -97,6 +99,8 @@ RULES = (
         # Its scores begin near zero, and 400 steps at the rate of the others leave them there. Not
         # for larger cohorts: one of two of 100 slides came to 0.72 so, both to 1.00 at that rate.
         lr_of_head={"mha": 3e-3},
+        # Whole messages of neighbours tell few slides apart without their tumour.
+        options_of_head={"graph_select": {"message_scale": 0.3}},
     ),
     SizeRule(
         2**63,
@@ -104,6 +108,7 @@ RULES = (
         hidden=128,
         attention=64,
         lr_of_head={},
+        options_of_head={},
     ),
 )
 
@@ -163,7 +168,7 @@ def _plan(head: str, cohort: Cohort) -> SettingsPlan:
             train["batch_bags"] = max(BATCH_OF_COMPARING_TASKS, cohort.smallest_batch)
         return SettingsPlan(train, {})
     rule = next(rule for rule in RULES if cohort.num_slides <= rule.max_slides)
-    options: dict[str, float] = dict(OPTIONS_OF_HEAD.get(head, {}))
+    options = {**OPTIONS_OF_HEAD.get(head, {}), **rule.options_of_head.get(head, {})}
     if head in WITH_HIDDEN:
         options["hidden"] = rule.hidden
     if head in WITH_ATTENTION:

@@ -144,10 +144,8 @@ def test_a_loss_that_a_head_does_not_give_is_marked(tmp_path):
 
 def test_a_list_of_choices_names_them():
     output = heads("show", "graph_select")[1]
-    assert (
-        "    graph            auto | none or list of spatial | knn | lsh | minibatch  auto\n"
-        in output
-    )
+    choices = "auto | spatial_first | none or list of spatial | knn | lsh | minibatch"
+    assert f"    graph            {choices}  spatial_first (default auto)\n" in output
 
 
 @pytest.mark.parametrize(

@@ -227,7 +227,7 @@ def test_recipes_of_ones_own_and_those_that_came_along_are_named(tmp_path, monke
         (
             "graph_select",
             {"graph": ["spatial", "near"]},
-            "graph: Input should be 'auto' or 'none', not ['spatial', 'near']; "
+            "graph: Input should be 'auto', 'spatial_first' or 'none', not ['spatial', 'near']; "
             "graph.1: Input should be 'spatial', 'knn', 'lsh' or 'minibatch', not 'near'",
         ),
     ],

@@ -169,6 +169,20 @@ def test_a_bag_alone_with_its_graph_or_without_is_as_in_a_batch(graph):
         assert torch.equal(out.selected, per_bag(together.selected, bags.offsets)[number])
 
 
+def test_messages_of_neighbours_are_scaled():
+    whole = head_of(graph=["spatial"]).eval()
+    layer = whole.layers[0]
+    bags = bags_of(30)
+    graph = whole.build_graph(bags.features, bags.coords)
+    hidden = torch.randn(30, layer.norm.normalized_shape[0], dtype=bags.features.dtype)
+    by_one, attention = layer(hidden, graph)
+    layer.message_scale = 0.25
+    by_quarter, same_attention = layer(hidden, graph)
+    torch.testing.assert_close(by_quarter - hidden, (by_one - hidden) / 4)
+    assert torch.equal(attention, same_attention)
+    assert head_of(message_scale=0.5).layers[0].message_scale == 0.5
+
+
 def test_gradients_reach_gamma_attention_vectors_and_tiles_not_selected():
     head = head_of(drop_edges=0.0).train()
     bags = bags_of(60, 40)
@@ -336,6 +350,8 @@ def test_which_edges_there_are():
     assert kinds(["knn"], bags.features, bags.coords) == {1, 4}
     assert kinds("auto", bags.features, None) == {1, 4}
     assert kinds("auto", bags.features, bags.coords) == {1, 2, 4, 6}
+    assert kinds("spatial_first", bags.features, None) == {1, 4}
+    assert kinds("spatial_first", bags.features, bags.coords) == {1, 2}
 
 
 def test_large_bags_are_hashed(monkeypatch):
@@ -352,7 +368,7 @@ def test_large_bags_are_hashed(monkeypatch):
 
 @pytest.mark.parametrize("graph", [["spatial"], ["knn", "spatial"]])
 def test_spatial_neighbours_of_a_bag_without_places_are_one_line(graph):
-    with one_line(ConfigError, match="but a bag has no coordinates; set graph to auto"):
+    with one_line(ConfigError, match="but a bag has no coordinates; set graph to spatial_first"):
         head_of(graph=graph)(bags_of(9, places=False))
 
 
