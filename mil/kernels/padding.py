@@ -1,0 +1,126 @@
+"""Segments of like length laid out in one block, each as long as the longest of them.
+
+A segment at a time, many short ones would cost their calls and not their arithmetic.
+"""
+
+from collections.abc import Iterator, Sequence
+from itertools import pairwise
+from math import isqrt
+from typing import NamedTuple
+
+import torch
+from jaxtyping import Bool, Int, Shaped
+from torch import Tensor
+
+# Most pairs of rows of a segment that shares a block with others. Of more the arithmetic takes
+# longer than the calls.
+SHORT_PAIRS = 96 * 96
+# Most pairs and rows of a block of several segments, which then stays in a cache.
+BLOCK_PAIRS = 1 << 17
+BLOCK_ROWS = 2048
+# Segments up to this length share blocks; of longer ones those within a factor of the square
+# root of two.
+LEAST_LENGTH = 32
+
+Bounds = tuple[int, int]  # first row of a segment, and the row after its last
+
+
+class Padding(NamedTuple):
+    """Places of the packed rows of some segments in a block [segments, length]."""
+
+    segments: int
+    length: int  # of the longest segment
+    rows: slice | Int[Tensor, " rows"]  # the segments' rows among all
+    # Places of the rows among the block's segments * length; None: all of them, in order.
+    places: Int[Tensor, " rows"] | None
+
+    def fill(self, packed: Shaped[Tensor, "all ..."]) -> Shaped[Tensor, "segments length ..."]:
+        """Block of the segments' rows, zeros after the end of each; differentiable."""
+        rows = packed[self.rows]
+        if self.places is not None:
+            empty = rows.new_zeros(self.segments * self.length, *rows.shape[1:])
+            rows = empty.index_copy(0, self.places, rows)
+        return rows.unflatten(0, (self.segments, self.length))
+
+    def take(self, block: Shaped[Tensor, "segments length ..."]) -> Shaped[Tensor, "rows ..."]:
+        """Inverse of `fill`: the rows without what filled up the block."""
+        rows = block.flatten(0, 1)
+        return rows if self.places is None else rows[self.places]
+
+    def ended(self) -> Bool[Tensor, "segments length"] | None:
+        """Places after the end of a segment; None: there are none."""
+        if self.places is None:
+            return None
+        size = self.segments * self.length
+        every = torch.ones(size, dtype=torch.bool, device=self.places.device)
+        return every.index_fill_(0, self.places, False).view(self.segments, self.length)
+
+
+class Pair(NamedTuple):
+    """Queries and keys of the same segments."""
+
+    queries: Padding
+    keys: Padding
+
+
+def padded_pairs(
+    query_offsets: Int[Tensor, " segments_plus_1"], key_offsets: Int[Tensor, " segments_plus_1"]
+) -> Iterator[Pair]:
+    """Blocks of all segments that have queries and keys; a long one has a block of its own.
+
+    Args:
+        query_offsets: Segment g is rows ``query_offsets[g]:query_offsets[g + 1]``.
+        key_offsets: The same of the keys.
+    """
+    same = query_offsets is key_offsets
+    queries = list(pairwise(query_offsets.tolist()))
+    keys = queries if same else list(pairwise(key_offsets.tolist()))
+    device = query_offsets.device
+    for block in _blocks(queries, keys):
+        of_queries = _padding([queries[number] for number in block], device)
+        of_keys = of_queries
+        if not same:
+            of_keys = _padding([keys[number] for number in block], device)
+        yield Pair(of_queries, of_keys)
+
+
+def _blocks(queries: Sequence[Bounds], keys: Sequence[Bounds]) -> Iterator[list[int]]:
+    """Numbers of the segments of each block."""
+    alike: dict[tuple[int, int], list[int]] = {}
+    for number, bounds in enumerate(zip(queries, keys, strict=True)):
+        of_queries, of_keys = (end - first for first, end in bounds)
+        if of_queries * of_keys > SHORT_PAIRS:
+            yield [number]
+        elif of_queries and of_keys:
+            lengths = (_rounded_up(of_queries), _rounded_up(of_keys))
+            alike.setdefault(lengths, []).append(number)
+    for (of_queries, of_keys), numbers in alike.items():
+        in_pairs = BLOCK_PAIRS // (of_queries * of_keys)
+        in_rows = BLOCK_ROWS // max(of_queries, of_keys)
+        size = max(1, min(in_pairs, in_rows))
+        for first in range(0, len(numbers), size):
+            yield numbers[first : first + size]
+
+
+def _rounded_up(length: int) -> int:
+    """Largest length of the segments that share a block with one of this length."""
+    # Of a power of two the square: half powers too.
+    return max(LEAST_LENGTH, isqrt(1 << (length * length - 1).bit_length()))
+
+
+def _padding(segments: Sequence[Bounds], device: torch.device) -> Padding:
+    lengths = [end - first for first, end in segments]
+    longest = max(lengths)
+    even = min(lengths) == longest
+    in_a_row = all(one[1] == other[0] for one, other in pairwise(segments))
+    every = slice(segments[0][0], segments[-1][1])
+    if even and in_a_row:
+        return Padding(len(segments), longest, every, None)
+    sizes = torch.tensor(lengths, device=device)
+    number = torch.repeat_interleave(sizes, output_size=sum(lengths))
+    before = sizes.cumsum(0) - sizes
+    within = torch.arange(len(number), device=device) - before[number]
+    rows: slice | Tensor = every
+    if not in_a_row:
+        rows = torch.tensor([first for first, _ in segments], device=device)[number] + within
+    return Padding(len(segments), longest, rows, None if even else number * longest + within)
