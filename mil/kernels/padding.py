@@ -25,35 +25,34 @@ LEAST_LENGTH = 32
 Bounds = tuple[int, int]  # first row of a segment, and the row after its last
 
 
+class Places(NamedTuple):
+    """Places of packed rows in a block, in which some places hold none."""
+
+    ended: Bool[Tensor, "segments length"]  # places after the end of a segment
+    filling: Int[Tensor, " places"]  # row at each place; after the end the segment's first
+    filled: Int[Tensor, " rows"]  # place of each row
+
+
 class Padding(NamedTuple):
-    """Places of the packed rows of some segments in a block [segments, length]."""
+    """Segments of packed rows as a block [segments, length]."""
 
     segments: int
     length: int  # of the longest segment
     rows: slice | Int[Tensor, " rows"]  # the segments' rows among all
-    # Places of the rows among the block's segments * length; None: all of them, in order.
-    places: Int[Tensor, " rows"] | None
+    places: Places | None  # None: segments of one length, in a row
 
     def fill(self, packed: Shaped[Tensor, "all ..."]) -> Shaped[Tensor, "segments length ..."]:
-        """Block of the segments' rows, zeros after the end of each; differentiable."""
-        rows = packed[self.rows]
-        if self.places is not None:
-            empty = rows.new_zeros(self.segments * self.length, *rows.shape[1:])
-            rows = empty.index_copy(0, self.places, rows)
-        return rows.unflatten(0, (self.segments, self.length))
+        """Block of the segments' rows; a shorter one is filled up with its first row."""
+        if self.places is None:
+            rows = packed[self.rows]
+        else:
+            rows = packed.index_select(0, self.places.filling)
+        return rows.view(self.segments, self.length, *packed.shape[1:])
 
     def take(self, block: Shaped[Tensor, "segments length ..."]) -> Shaped[Tensor, "rows ..."]:
         """Inverse of `fill`: the rows without what filled up the block."""
         rows = block.flatten(0, 1)
-        return rows if self.places is None else rows[self.places]
-
-    def ended(self) -> Bool[Tensor, "segments length"] | None:
-        """Places after the end of a segment; None: there are none."""
-        if self.places is None:
-            return None
-        size = self.segments * self.length
-        every = torch.ones(size, dtype=torch.bool, device=self.places.device)
-        return every.index_fill_(0, self.places, False).view(self.segments, self.length)
+        return rows if self.places is None else rows.index_select(0, self.places.filled)
 
 
 class Pair(NamedTuple):
@@ -132,16 +131,15 @@ def _rounded_up(length: int) -> int:
 def _padding(segments: Sequence[Bounds], device: torch.device) -> Padding:
     lengths = [end - first for first, end in segments]
     longest = max(lengths)
-    even = min(lengths) == longest
     in_a_row = all(one[1] == other[0] for one, other in pairwise(segments))
     every = slice(segments[0][0], segments[-1][1])
-    if even and in_a_row:
+    if in_a_row and min(lengths) == longest:
         return Padding(len(segments), longest, every, None)
-    sizes = torch.tensor(lengths, device=device)
-    number = torch.repeat_interleave(sizes, output_size=sum(lengths))
-    before = sizes.cumsum(0) - sizes
-    within = torch.arange(len(number), device=device) - before[number]
-    rows: slice | Tensor = every
-    if not in_a_row:
-        rows = torch.tensor([first for first, _ in segments], device=device)[number] + within
-    return Padding(len(segments), longest, rows, None if even else number * longest + within)
+    sizes = torch.tensor(lengths, device=device)[:, None]
+    firsts = torch.tensor([first for first, _ in segments], device=device)[:, None]
+    numbers = torch.arange(longest, device=device)
+    ended = numbers >= sizes
+    filling = (firsts + numbers).where(~ended, firsts).flatten()
+    filled = (~ended).flatten().nonzero()[:, 0]
+    rows = every if in_a_row else filling[filled]
+    return Padding(len(segments), longest, rows, Places(ended, filling, filled))

@@ -75,7 +75,8 @@ class Mixer(nn.Module):
         paddings = []
         for padding, _ in padded_pairs(offsets, offsets):
             block = (padding.fill(marks) for marks in (queries, keys, summary))
-            solved.append(padding.take(self._solved_block(*block, padding.ended())))
+            ended = None if padding.places is None else padding.places.ended
+            solved.append(padding.take(self._solved_block(*block, ended)))
             paddings.append(padding)
         return in_order(solved, paddings)
 
@@ -86,7 +87,7 @@ class Mixer(nn.Module):
         if ended is None:
             shares = scores.softmax(-1)
         else:
-            # Rows and columns of zeros stay what they are, and change no other.
+            # Rows and columns of zeros stay so, and change no others.
             of_keys, of_queries = ended[:, None, None], ended[:, None, :, None]
             shares = scores.masked_fill(of_keys, -torch.inf).softmax(-1)
             shares = shares.masked_fill(of_queries, 0.0)

@@ -21,26 +21,31 @@ KEY_BLOCK = 1024
 class _Block(NamedTuple):
     """Rows of a block of segments by segment and key head, float32 at least.
 
-    Queries of the heads that share a key head lie end to end. Places after the end of a
-    segment hold zeros, and have a bias of minus infinity as keys.
+    Queries of the heads that share a key head lie end to end.
     """
 
     q: Tensor  # [segments * key heads, heads a key head * queries, width], by sqrt(width)
     k: Tensor  # [segments * key heads, keys, width]
     v: Tensor  # [segments * key heads, keys, value width]
     bias: Tensor | None  # [segments * key heads, 1, keys]
+    ended: Tensor | None  # [segments, 1, keys]: keys after the end of a segment
 
 
 def _by_key_head(rows: Tensor, key_heads: int) -> Tensor:
-    """Rows [segments, rows, heads, ...] to [segments * key heads, heads a key head * rows, ...]."""
-    grouped = rows.unflatten(2, (key_heads, -1)).movedim(1, 3)
-    return grouped.flatten(2, 3).flatten(0, 1)
+    """Rows [segments, rows, heads, width] to [segments * key heads, heads a key head * rows, width]."""
+    segments, count, heads, width = rows.shape
+    if segments == 1 and heads == key_heads:
+        return rows[0].transpose(0, 1)
+    grouped = rows.view(segments, count, key_heads, heads // key_heads, width)
+    return grouped.permute(0, 2, 3, 1, 4).reshape(segments * key_heads, -1, width)
 
 
-def _by_row(grouped: Tensor, segments: int, rows: int) -> Tensor:
-    """Inverse of `_by_key_head`."""
-    by_head = grouped.unflatten(1, (-1, rows)).unflatten(0, (segments, -1))
-    return by_head.movedim(3, 1).flatten(2, 3)
+def _by_row(grouped: Tensor, padding: Padding) -> Tensor:
+    """Packed rows [rows, heads, width]: inverse of `_by_key_head` after `Padding.fill`."""
+    segments, length = padding[:2]
+    by_head = grouped.view(segments, len(grouped) // segments, -1, length, grouped.shape[2])
+    block = by_head.permute(0, 3, 1, 2, 4).reshape(segments, length, -1, grouped.shape[2])
+    return padding.take(block)
 
 
 def _block(
@@ -48,31 +53,27 @@ def _block(
 ) -> _Block:
     key_heads = keys.shape[1]
     scaled = at_least_float32(pair.queries.fill(queries)) * queries.shape[2] ** -0.5
+    places = pair.keys.places
+    bias = None
+    if key_bias is not None:
+        bias = at_least_float32(pair.keys.fill(key_bias)).mT.flatten(0, 1)[:, None]
     return _Block(
         q=_by_key_head(scaled, key_heads),
         k=_by_key_head(at_least_float32(pair.keys.fill(keys)), key_heads),
         v=_by_key_head(at_least_float32(pair.keys.fill(values)), key_heads),
-        bias=_bias(pair.keys, key_bias, keys),
+        bias=bias,
+        ended=None if places is None else places.ended[:, None],
     )
-
-
-def _bias(padding: Padding, key_bias: Tensor | None, keys: Tensor) -> Tensor | None:
-    ended = padding.ended()
-    if key_bias is None and ended is None:
-        return None
-    if key_bias is None:
-        size = (padding.segments, padding.length, keys.shape[1])
-        block = at_least_float32(keys.new_zeros(size))
-    else:
-        block = at_least_float32(padding.fill(key_bias))
-    if ended is not None:
-        block = block.masked_fill(ended[..., None], -torch.inf)
-    return block.mT.flatten(0, 1)[:, None]
 
 
 def _tiles(rows: int, size: int) -> Iterator[slice]:
     for first in range(0, rows, size):
         yield slice(first, min(first + size, rows))
+
+
+def _part(rows: Tensor, tile: slice) -> Tensor:
+    # A slice of everything would cost its call.
+    return rows if tile.stop - tile.start == rows.shape[1] else rows[:, tile]
 
 
 def bag_attn_forward(
@@ -96,9 +97,8 @@ def bag_attn_forward(
     lse = rows.new_full((len(queries), heads), -torch.inf)
     for pair in pairs:
         o, log = _attend(_block(pair, queries, keys, values, key_bias))
-        size = (pair.queries.segments, pair.queries.length)
-        rows[pair.queries.rows] = pair.queries.take(_by_row(o, *size))
-        lse[pair.queries.rows] = pair.queries.take(_by_row(log, *size)[..., 0])
+        rows[pair.queries.rows] = _by_row(o, pair.queries)
+        lse[pair.queries.rows] = _by_row(log, pair.queries)[..., 0]
     return rows, lse
 
 
@@ -112,13 +112,13 @@ def _attend(block: _Block) -> tuple[Tensor, Tensor]:
 
 
 def _attend_tile(block: _Block, queries: slice) -> tuple[Tensor, Tensor]:
-    q = block.q[:, queries]
+    q = _part(block.q, queries)
     first, *others = _tiles(block.k.shape[1], KEY_BLOCK)
     s = _scores(block, q, first)
     m = s.amax(-1, keepdim=True)
     p = s.sub_(m).exp_()
     l = p.sum(-1, keepdim=True)  # noqa: E741
-    acc = torch.bmm(p, block.v[:, first])
+    acc = torch.bmm(p, _part(block.v, first))
     for keys in others:
         s = _scores(block, q, keys)
         m_next = torch.maximum(m, s.amax(-1, keepdim=True))
@@ -131,10 +131,15 @@ def _attend_tile(block: _Block, queries: slice) -> tuple[Tensor, Tensor]:
 
 
 def _scores(block: _Block, q: Tensor, keys: slice) -> Tensor:
-    k = block.k[:, keys].mT
+    k = _part(block.k, keys).mT
     if block.bias is None:
-        return torch.bmm(q, k)
-    return torch.baddbmm(block.bias[:, :, keys], q, k)
+        s = torch.bmm(q, k)
+    else:
+        s = torch.baddbmm(block.bias[:, :, keys], q, k)
+    if block.ended is not None:
+        of_segments = s.view(len(block.ended), -1, s.shape[2])
+        of_segments.masked_fill_(block.ended[:, :, keys], -torch.inf)
+    return s
 
 
 class Gradients(NamedTuple):
@@ -180,21 +185,24 @@ def bag_attn_backward(
     delta = (d_rows * rows).sum(-1) - d_lse
     scale = queries.shape[2] ** -0.5
     for pair in pairs:
-        of_queries = pair.queries
         block = _block(pair, queries, keys, values, key_bias)
-        # Zeros where a segment has ended: what filled it up has no part in the gradients.
-        do = _by_key_head(of_queries.fill(d_rows), key_heads)
-        log = _by_key_head(of_queries.fill(lse)[..., None], key_heads)
-        of_delta = _by_key_head(of_queries.fill(delta)[..., None], key_heads)
-        of_block = _block_backward(block, do, log, of_delta)
-        dq = _by_row(of_block.queries, of_queries.segments, of_queries.length)
-        d_queries[of_queries.rows] = of_queries.take(dq) * scale
-        of_keys = (pair.keys.segments, pair.keys.length)
-        d_keys[pair.keys.rows] = pair.keys.take(_by_row(of_block.keys, *of_keys))
-        d_values[pair.keys.rows] = pair.keys.take(_by_row(of_block.values, *of_keys))
+        do = _by_key_head(pair.queries.fill(d_rows), key_heads)
+        log = pair.queries.fill(lse)
+        if pair.queries.places is not None:
+            # What fills a segment up has no part in the gradients: its p is 0.
+            log.masked_fill_(pair.queries.places.ended[..., None], torch.inf)
+        of_block = _block_backward(
+            block,
+            do,
+            _by_key_head(log[..., None], key_heads),
+            _by_key_head(pair.queries.fill(delta)[..., None], key_heads),
+        )
+        d_queries[pair.queries.rows] = _by_row(of_block.queries, pair.queries) * scale
+        d_keys[pair.keys.rows] = _by_row(of_block.keys, pair.keys)
+        d_values[pair.keys.rows] = _by_row(of_block.values, pair.keys)
         if d_bias is not None and of_block.key_bias is not None:
-            of_biases = _by_row(of_block.key_bias[..., None], *of_keys)[..., 0]
-            d_bias[pair.keys.rows] = pair.keys.take(of_biases)
+            of_bias = _by_row(of_block.key_bias[..., None], pair.keys)
+            d_bias[pair.keys.rows] = of_bias[..., 0]
     return Gradients(d_queries, d_keys, d_values, d_bias)
 
 
@@ -205,14 +213,14 @@ def _block_backward(block: _Block, do: Tensor, lse: Tensor, delta: Tensor) -> Gr
     dv = torch.zeros_like(block.v)
     d_bias = None if block.bias is None else block.k.new_zeros(block.k.shape[:2])
     for queries in _tiles(block.q.shape[1], QUERY_BLOCK):
-        q = block.q[:, queries]
+        q, of_do = _part(block.q, queries), _part(do, queries)
         for keys in _tiles(block.k.shape[1], KEY_BLOCK):
-            p = _scores(block, q, keys).sub_(lse[:, queries]).exp_()
-            dv[:, keys].baddbmm_(p.mT, do[:, queries])
-            dp = torch.bmm(do[:, queries], block.v[:, keys].mT)
-            ds = dp.sub_(delta[:, queries]).mul_(p)
-            dq[:, queries].baddbmm_(ds, block.k[:, keys])
-            dk[:, keys].baddbmm_(ds.mT, q)
+            p = _scores(block, q, keys).sub_(_part(lse, queries)).exp_()
+            _part(dv, keys).baddbmm_(p.mT, of_do)
+            dp = torch.bmm(of_do, _part(block.v, keys).mT)
+            ds = dp.sub_(_part(delta, queries)).mul_(p)
+            _part(dq, queries).baddbmm_(ds, _part(block.k, keys))
+            _part(dk, keys).baddbmm_(ds.mT, q)
             if d_bias is not None:
                 d_bias[:, keys] += ds.sum(1)
     return Gradients(dq, dk, dv, d_bias)
