@@ -12,6 +12,8 @@ import torch
 from jaxtyping import Bool, Int, Shaped
 from torch import Tensor
 
+# Most pairs of rows of all segments that are computed as one, most of them in vain.
+FEW_PAIRS = 12_000
 # Most pairs of rows of a segment that shares a block with others. Of more the arithmetic takes
 # longer than the calls.
 SHORT_PAIRS = 96 * 96
@@ -60,6 +62,9 @@ class Pair(NamedTuple):
 
     queries: Padding
     keys: Padding
+    # Keys that a query does not see, in each segment of the paddings: places after the end of a
+    # segment, or those of other segments.
+    hidden: Bool[Tensor, "segments #queries keys"] | None
 
 
 def padded_pairs(
@@ -80,7 +85,34 @@ def padded_pairs(
         of_keys = of_queries
         if not same:
             of_keys = _padding([keys[number] for number in block], device)
-        yield Pair(of_queries, of_keys)
+        hidden = None if of_keys.places is None else of_keys.places.ended[:, None]
+        yield Pair(of_queries, of_keys, hidden)
+
+
+def as_one(
+    query_offsets: Int[Tensor, " segments_plus_1"], key_offsets: Int[Tensor, " segments_plus_1"]
+) -> Pair | None:
+    """All segments as one, in which each sees its own keys alone; None: they have too many pairs.
+
+    Args:
+        query_offsets: Segment g is rows ``query_offsets[g]:query_offsets[g + 1]``.
+        key_offsets: The same of the keys.
+    """
+    queries = query_offsets.tolist()
+    keys = key_offsets.tolist()
+    counts = (queries[-1], keys[-1])
+    if len(queries) == 2 or counts[0] * counts[1] > FEW_PAIRS:
+        return None
+    bounds = zip(pairwise(queries), pairwise(keys), strict=True)
+    # A query without any key to see has no softmax.
+    if any(key[0] == key[1] and query[0] < query[1] for query, key in bounds):
+        return None
+    of_queries, of_keys = (Padding(1, count, slice(0, count), None) for count in counts)
+    query_segments, key_segments = (
+        torch.repeat_interleave(offsets.diff(), output_size=count)
+        for offsets, count in zip((query_offsets, key_offsets), counts, strict=True)
+    )
+    return Pair(of_queries, of_keys, (query_segments[:, None] != key_segments)[None])
 
 
 def in_order(

@@ -73,7 +73,7 @@ class Mixer(nn.Module):
         """``softmax(q̃ k̃ᵀ)⁺`` times the summary, for the landmarks of each bag."""
         solved = []
         paddings = []
-        for padding, _ in padded_pairs(offsets, offsets):
+        for padding, *_ in padded_pairs(offsets, offsets):
             block = (padding.fill(marks) for marks in (queries, keys, summary))
             ended = None if padding.places is None else padding.places.ended
             solved.append(padding.take(self._solved_block(*block, ended)))

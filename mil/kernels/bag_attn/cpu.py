@@ -11,7 +11,7 @@ import torch
 from torch import Tensor
 
 from mil.kernels.dispatch import at_least_float32
-from mil.kernels.padding import Padding, Pair
+from mil.kernels.padding import Padding, Pair, as_one, padded_pairs
 
 # Rows of a tile; a tile's scores of 8 heads take 8 MB.
 QUERY_BLOCK = 256
@@ -28,7 +28,7 @@ class _Block(NamedTuple):
     k: Tensor  # [segments * key heads, keys, width]
     v: Tensor  # [segments * key heads, keys, value width]
     bias: Tensor | None  # [segments * key heads, 1, keys]
-    ended: Tensor | None  # [segments, 1, keys]: keys after the end of a segment
+    hidden: Tensor | None  # [segments, 1, queries or 1, keys]: keys that a query does not see
 
 
 def _by_key_head(rows: Tensor, key_heads: int) -> Tensor:
@@ -53,7 +53,6 @@ def _block(
 ) -> _Block:
     key_heads = keys.shape[1]
     scaled = at_least_float32(pair.queries.fill(queries)) * queries.shape[2] ** -0.5
-    places = pair.keys.places
     bias = None
     if key_bias is not None:
         bias = at_least_float32(pair.keys.fill(key_bias)).mT.flatten(0, 1)[:, None]
@@ -62,7 +61,7 @@ def _block(
         k=_by_key_head(at_least_float32(pair.keys.fill(keys)), key_heads),
         v=_by_key_head(at_least_float32(pair.keys.fill(values)), key_heads),
         bias=bias,
-        ended=None if places is None else places.ended[:, None],
+        hidden=None if pair.hidden is None else pair.hidden[:, None],
     )
 
 
@@ -74,6 +73,23 @@ def _tiles(rows: int, size: int) -> Iterator[slice]:
 def _part(rows: Tensor, tile: slice) -> Tensor:
     # A slice of everything would cost its call.
     return rows if tile.stop - tile.start == rows.shape[1] else rows[:, tile]
+
+
+def blocks_of(query_offsets: Tensor, key_offsets: Tensor, per_key_head: int) -> list[Pair]:
+    """Blocks of the segments: all as one, or those of like length together.
+
+    Args:
+        query_offsets: [segments + 1].
+        key_offsets: [segments + 1].
+        per_key_head: Heads that share a key head.
+    """
+    whole = as_one(query_offsets, key_offsets)
+    if whole is not None:
+        # In a tile of several a query might see nothing, which has no maximum.
+        rows = whole.queries.length * per_key_head
+        if rows <= QUERY_BLOCK and whole.keys.length <= KEY_BLOCK:
+            return [whole]
+    return list(padded_pairs(query_offsets, key_offsets))
 
 
 def bag_attn_forward(
@@ -136,9 +152,10 @@ def _scores(block: _Block, q: Tensor, keys: slice) -> Tensor:
         s = torch.bmm(q, k)
     else:
         s = torch.baddbmm(block.bias[:, :, keys], q, k)
-    if block.ended is not None:
-        of_segments = s.view(len(block.ended), -1, s.shape[2])
-        of_segments.masked_fill_(block.ended[:, :, keys], -torch.inf)
+    if block.hidden is not None:
+        segments, _, rows, _ = block.hidden.shape
+        of_segments = s.view(segments, -1, rows, s.shape[2])
+        of_segments.masked_fill_(block.hidden[..., keys], -torch.inf)
     return s
 
 

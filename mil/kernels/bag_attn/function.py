@@ -8,7 +8,6 @@ from torch.autograd import Function
 from torch.autograd.function import once_differentiable
 
 from mil.kernels.bag_attn import cpu
-from mil.kernels.padding import padded_pairs
 
 
 class Saved(NamedTuple):
@@ -40,7 +39,8 @@ class CpuBagAttn(Function):
         """Rows and log-sum-exps."""
         # In float32 whatever the type of the rows: autocast would take the products back.
         with torch.autocast("cpu", enabled=False):
-            pairs = list(padded_pairs(query_offsets, key_offsets))
+            per_key_head = queries.shape[1] // keys.shape[1]
+            pairs = cpu.blocks_of(query_offsets, key_offsets, per_key_head)
             rows, lse = cpu.bag_attn_forward(queries, keys, values, pairs, key_bias)
         ctx.pairs = pairs
         saved = Saved(queries, keys, values, query_offsets, key_offsets, key_bias, rows, lse)
