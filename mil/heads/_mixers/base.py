@@ -113,7 +113,9 @@ def bag_means(rows: Float[Tensor, "tiles *shape"], places: Places) -> Float[Tens
     return segment_means(rows, places.bag_of(), places.offsets.diff())
 
 
-def for_tiles(of_bags: Float[Tensor, "bags *shape"], places: Places) -> Float[Tensor, "tiles *shape"]:
+def for_tiles(
+    of_bags: Float[Tensor, "bags *shape"], places: Places
+) -> Float[Tensor, "tiles *shape"]:
     """Row of each tile's bag."""
     if _one_at_a_time(of_bags, places):
         pairs = zip(of_bags, places.sizes(), strict=True)

@@ -2,7 +2,6 @@
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
 from mil.heads._mixers.base import MixOptions, Places, Rows, Shape, bag_means, for_tiles

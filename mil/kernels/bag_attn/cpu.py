@@ -1,7 +1,8 @@
 """Attention between segments on a CPU, a tile of queries and a tile of keys at a time.
 
-No map of queries by keys is ever in memory; for the gradient it is computed again. Short
-segments of like length are computed together, see `mil.kernels.padding`. The notation is that of FlashAttention, Dao 2023, https://arxiv.org/abs/2307.08691.
+No map of a long segment is ever in memory; for the gradient it is computed again. Short
+segments are computed together, see `mil.kernels.padding`. The notation is that of
+FlashAttention, Dao 2023, https://arxiv.org/abs/2307.08691.
 """
 
 from collections.abc import Iterator, Sequence
@@ -32,7 +33,10 @@ class _Block(NamedTuple):
 
 
 def _by_key_head(rows: Tensor, key_heads: int) -> Tensor:
-    """Rows [segments, rows, heads, width] to [segments * key heads, heads a key head * rows, width]."""
+    """Rows [segments, rows, heads, width] to [segments * key heads, ..., width].
+
+    The rows of the heads that share a key head lie end to end.
+    """
     segments, count, heads, width = rows.shape
     if segments == 1 and heads == key_heads:
         return rows[0].transpose(0, 1)
@@ -148,10 +152,7 @@ def _attend_tile(block: _Block, queries: slice) -> tuple[Tensor, Tensor]:
 
 def _scores(block: _Block, q: Tensor, keys: slice) -> Tensor:
     k = _part(block.k, keys).mT
-    if block.bias is None:
-        s = torch.bmm(q, k)
-    else:
-        s = torch.baddbmm(block.bias[:, :, keys], q, k)
+    s = torch.bmm(q, k) if block.bias is None else torch.baddbmm(block.bias[:, :, keys], q, k)
     if block.hidden is not None:
         segments, _, rows, _ = block.hidden.shape
         of_segments = s.view(segments, -1, rows, s.shape[2])
