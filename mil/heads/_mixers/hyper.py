@@ -87,7 +87,8 @@ def _exact(rows: Rows, bags: list[slice]) -> Tensor:
     tiles = slice(bags[0].start, bags[-1].stop)
     ends = [bag.stop - tiles.start for bag in bags]
     offsets = torch.tensor([0, *ends], device=rows.queries.device)
-    mixed, _ = bag_attn(*(row[tiles] for row in rows[:3]), offsets, offsets)
+    own = (rows.queries[tiles], rows.keys[tiles], rows.values[tiles])
+    mixed, _ = bag_attn(*own, offsets, offsets)
     return mixed
 
 

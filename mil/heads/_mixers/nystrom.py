@@ -74,9 +74,11 @@ class Mixer(nn.Module):
         solved = []
         paddings = []
         for padding, *_ in padded_pairs(offsets, offsets):
-            block = (padding.fill(marks) for marks in (queries, keys, summary))
             ended = None if padding.places is None else padding.places.ended
-            solved.append(padding.take(self._solved_block(*block, ended)))
+            block = self._solved_block(
+                padding.fill(queries), padding.fill(keys), padding.fill(summary), ended
+            )
+            solved.append(padding.take(block))
             paddings.append(padding)
         return in_order(solved, paddings)
 
