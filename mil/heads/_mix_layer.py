@@ -25,7 +25,7 @@ from mil.heads._mixers import (
     nystrom,
     uniform,
 )
-from mil.heads._mixers.base import MixOptions, Places, Rows, Shape
+from mil.heads._mixers.base import MixOptions, Places, Rows, Shape, bag_means
 from mil.kernels.dispatch import at_least_float32
 
 Mix = Annotated[
@@ -280,10 +280,8 @@ class HeadRouter(nn.Module):
 
         Summed over the heads and divided by the number of chosen ones: 1 when even.
         """
-        sizes = places.sizes()
-        of_bags = zip(gates.values.split(sizes), gates.chosen.split(sizes), strict=True)
-        sums = [(gate.mean(0) * share.mean(0)).sum() for gate, share in of_bags]
-        return torch.stack(sums) * gates.values.shape[1] / self.chosen
+        shares = bag_means(gates.values, places) * bag_means(gates.chosen, places)
+        return shares.sum(1) * gates.values.shape[1] / self.chosen
 
 
 def _softmax(logits: Tensor) -> Tensor:

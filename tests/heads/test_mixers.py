@@ -363,6 +363,7 @@ MIXERS = [
     agent.Options(attention="agent", count=5),
     agent.Options(attention="agent", agents="cells", grid=3),
     hyper.Options(attention="hyper", block=4, samples=3, exact_below=0),
+    hyper.Options(attention="hyper", block=4, samples=3, exact_below=2),
     landmark.Options(attention="landmark", cell=2),
     landmark.Options(attention="landmark", cells="alike", cell=2),
     dynamic_mask.Options(attention="dynamic_mask", keep=5),
@@ -394,6 +395,16 @@ def test_packed_bags_are_mixed_as_one_by_one(options):
         per_key_head = rows.queries.shape[1] // rows.keys.shape[1]
         own = rows.values[:1].repeat_interleave(per_key_head, 1)
         torch.testing.assert_close(together[0], own)
+
+
+@pytest.mark.parametrize("options", MIXERS, ids=NAMES)
+def test_short_bags_are_mixed_together_as_in_float64(options):
+    rows, places = bags_of((3, 1, 49, 2, 2, 40))
+    exact = mixed_by(options, rows, places)
+    torch.manual_seed(0)
+    mixer = build_mixer(options, Shape(4, 2, 8)).eval()
+    got = mixer(Rows(*(row.float() for row in rows[:3])), places)
+    torch.testing.assert_close(got.double(), exact, rtol=1e-4, atol=1e-4)
 
 
 @pytest.mark.parametrize("options", MIXERS, ids=NAMES)

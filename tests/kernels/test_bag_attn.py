@@ -4,6 +4,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
+from mil.kernels import padding
 from mil.kernels.bag_attn import bag_attn, cpu, merge, triton_backward, triton_forward
 from tests.kernels.marks import SLOW_INTERPRETED
 
@@ -70,6 +71,68 @@ def test_tiled_values_and_gradients_are_those_of_the_reference(heads, blocks):
     tiled = everything([number.float() for number in numbers], *segments, "cpu")
     for one, other in zip(tiled, exact, strict=True):
         torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-5)
+
+
+# Segments in blocks: of one length, of several, one without keys between them, and long ones.
+PACKED = {
+    "alike": ((4, 4, 4), (6, 6, 6)),
+    "ragged": ((1, 5, 3, 1, 0, 7), (1, 7, 2, 3, 5, 4)),
+    "without keys": ((2, 5, 1, 3), (4, 0, 3, 6)),
+    "one tile a bag": ((1, 1, 1), (1, 1, 1)),
+    "queries alike": ((3, 3, 3), (5, 9, 2)),
+    "apart": ((2, 40, 3, 36, 1), (3, 40, 2, 44, 9)),
+}
+# Most pairs of a block of segments, of a segment in one, and of all segments taken as one.
+LIMITS = {"apart": (0, 0, 0), "blocks": (2048, 64, 0), "as one": (2048, 64, 10**4)}
+
+
+@pytest.fixture(params=LIMITS)
+def limits(request, monkeypatch):
+    pairs, short, few = LIMITS[request.param]
+    monkeypatch.setattr(padding, "BLOCK_PAIRS", pairs)
+    monkeypatch.setattr(padding, "SHORT_PAIRS", short)
+    monkeypatch.setattr(padding, "FEW_PAIRS", few)
+    return request.param
+
+
+@pytest.mark.parametrize("packed", PACKED)
+@pytest.mark.parametrize("heads", [(4, 4), (4, 2)], ids=str)
+def test_segments_together_are_those_of_the_reference_to_the_last_digits(packed, heads, limits):
+    queries, keys = PACKED[packed]
+    numbers, *segments = make(*heads, queries=queries, keys=keys)
+    exact = everything(numbers, *segments, "reference")
+    got = everything(numbers, *segments, "cpu")
+    again = everything(numbers, *segments, "cpu")
+    for one, other, repeated in zip(got, exact, again, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+        assert torch.equal(one, repeated)
+    # Without a bias, where the ends of the segments alone are hidden.
+    unbiased = [*numbers[:3], torch.zeros_like(numbers[3])]
+    want = attend(unbiased, *segments, "reference")
+    rows = bag_attn(*unbiased[:3], *segments, backend="cpu")
+    for one, other in zip(rows, want, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_many_short_segments_are_a_few_blocks():
+    ends = offsets([5, 1, 30, 0, 7] * 20 + [40, 200, 44])
+    assert padding.as_one(ends, ends) is None
+    blocks = [pair.queries for pair in padding.padded_pairs(ends, ends)]
+    # A long one, two of 40 and 44, and the others with at most 2048 rows or 131 072 pairs.
+    assert [block.segments for block in blocks] == [1, 64, 16, 2]
+    assert [block.length for block in blocks] == [200, 30, 30, 44]
+    packed = torch.arange(int(ends[-1]))
+    rows = torch.cat([block.take(block.fill(packed)) for block in blocks])
+    assert torch.equal(rows.sort().values, packed)
+    assert torch.equal(padding.in_order([b.take(b.fill(packed)) for b in blocks], blocks), packed)
+
+
+def test_a_few_short_segments_are_one_that_sees_its_own_keys_alone():
+    pair = padding.as_one(offsets((2, 1)), offsets((1, 3)))
+    assert pair.hidden[0].tolist() == [[False, True, True, True]] * 2 + [[True] + [False] * 3]
+    # A query without keys has no softmax; a single segment is no block of several.
+    assert padding.as_one(offsets((2, 1)), offsets((1, 0))) is None
+    assert padding.as_one(offsets((2,)), offsets((1,))) is None
 
 
 # Segments of one row and of none, and of more than a block of 16 on either side.

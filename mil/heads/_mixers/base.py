@@ -7,6 +7,7 @@ from jaxtyping import Float, Int
 from pydantic import Field, model_validator
 from torch import Tensor
 
+from mil.bags import per_bag
 from mil.config import Section
 from mil.heads._shards import Shards
 
@@ -102,3 +103,36 @@ class Places(NamedTuple):
         """Number of each tile's bag."""
         sizes = self.offsets.diff()
         return torch.repeat_interleave(torch.arange(len(sizes), device=sizes.device), sizes)
+
+
+def bag_means(rows: Float[Tensor, "tiles *shape"], places: Places) -> Float[Tensor, "bags *shape"]:
+    """Mean row of each bag."""
+    if _one_at_a_time(rows, places):
+        of_bags = per_bag(rows, places.offsets)
+        return torch.stack([of_bag.mean(0) for of_bag in of_bags])
+    return segment_means(rows, places.bag_of(), places.offsets.diff())
+
+
+def for_tiles(
+    of_bags: Float[Tensor, "bags *shape"], places: Places
+) -> Float[Tensor, "tiles *shape"]:
+    """Row of each tile's bag."""
+    if _one_at_a_time(of_bags, places):
+        pairs = zip(of_bags, places.sizes(), strict=True)
+        return torch.cat([row.expand(size, *row.shape) for row, size in pairs])
+    return of_bags.index_select(0, places.bag_of())
+
+
+def _one_at_a_time(rows: Tensor, places: Places) -> bool:
+    """Whether bags are taken one at a time: on a GPU sums by index have no fixed order."""
+    return rows.device.type != "cpu" or len(places.offsets) == 2
+
+
+def segment_means(
+    rows: Float[Tensor, "rows *shape"],
+    segment_of: Int[Tensor, " rows"],
+    sizes: Int[Tensor, " segments"],
+) -> Float[Tensor, "segments *shape"]:
+    """Mean of the rows of each segment."""
+    sums = rows.new_zeros(len(sizes), *rows.shape[1:]).index_add(0, segment_of, rows)
+    return sums / sizes.view(-1, *[1] * (rows.dim() - 1))

@@ -54,16 +54,17 @@ class Mixer(nn.Module):
 
     def _kept(self, bias: Tensor, places: Places) -> tuple[Tensor, Tensor]:
         """Tiles that each key head keeps [kept, key heads], and their offsets."""
-        kept = []
-        sizes = []
-        firsts = places.offsets[:-1].tolist()
-        for of_bag, first in zip(bias.detach().split(places.sizes()), firsts, strict=True):
-            # A stable sort: of equal tiles the first ones.
-            order = of_bag.sort(dim=0, descending=True, stable=True).indices[: self.keep]
-            kept.append(order + first)
-            sizes.append(len(order))
-        ends = torch.tensor([0, *sizes], device=bias.device).cumsum(0)
-        return torch.cat(kept), ends
+        # A stable sort: of equal tiles the first ones.
+        order = bias.detach().sort(dim=0, descending=True, stable=True).indices
+        sizes = places.offsets.diff()
+        if len(sizes) > 1:
+            of_bag = places.bag_of()[order]
+            order = order.gather(0, of_bag.argsort(dim=0, stable=True))
+        kept = sizes.clamp(max=self.keep)
+        ends = torch.cat([kept.new_zeros(1), kept.cumsum(0)])
+        # The first tiles of each bag, which are its largest.
+        skipped = torch.repeat_interleave(places.offsets[:-1] - ends[:-1], kept)
+        return order[skipped + torch.arange(len(skipped), device=skipped.device)], ends
 
 
 def _of_heads(

@@ -6,6 +6,7 @@ block twice in float32, and pads with keys of zero that take attention; both are
 """
 
 import math
+from itertools import groupby, pairwise
 from typing import Literal
 
 import torch
@@ -49,28 +50,46 @@ class Mixer(nn.Module):
 
     def forward(self, rows: Rows, places: Places) -> Tensor:
         """Mixed rows [tiles, query heads, value width]."""
-        per_key_head = rows.queries.shape[1] // rows.keys.shape[1]
-        sizes = places.sizes()
-        keys = rows.keys.repeat_interleave(per_key_head, 1).split(sizes)
-        values = rows.values.repeat_interleave(per_key_head, 1).split(sizes)
-        of_bags = zip(rows.queries.split(sizes), keys, values, strict=True)
-        return torch.cat([self._mixed(Rows(*of_bag)) for of_bag in of_bags])
+        limit = self.options.exact_below
+        ends = places.offsets.tolist()
+        mixed = []
+        # Small bags that follow one another are mixed together.
+        for is_small, bags in groupby(pairwise(ends), lambda bag: bag[1] - bag[0] <= limit):
+            of_bags = [slice(*bag) for bag in bags]
+            if is_small:
+                mixed.append(_exact(rows, of_bags))
+            else:
+                mixed += [self._sampled(Rows(*(row[bag] for row in rows[:3]))) for bag in of_bags]
+        return torch.cat(mixed)
 
-    def _mixed(self, rows: Rows) -> Tensor:
+    def _sampled(self, rows: Rows) -> Tensor:
         """Mixed rows of one bag."""
         count = len(rows.queries)
-        whole = torch.tensor([0, count], device=rows.queries.device)
-        if count <= self.options.exact_below:
-            return bag_attn(*rows[:3], whole, whole)[0]
+        per_key_head = rows.queries.shape[1] // rows.keys.shape[1]
+        of_heads = Rows(
+            rows.queries,
+            rows.keys.repeat_interleave(per_key_head, 1),
+            rows.values.repeat_interleave(per_key_head, 1),
+        )
         samples = min(self.options.samples, count)
         size = (samples, rows.queries.shape[1])
         # The same samples at every prediction; in training from torch's own random state.
         rng = None if self.training else torch.Generator(rows.queries.device).manual_seed(0)
         sampled = torch.randint(count, size, generator=rng, device=rows.queries.device)
-        place = Places(whole, None)
-        query_order = hash_order(rows.queries, self.directions, place)
-        key_order = hash_order(rows.keys, self.directions, place)
-        return sorted_attention(rows, query_order, key_order, sampled, self.options.block)
+        place = Places(torch.tensor([0, count], device=rows.queries.device), None)
+        query_order = hash_order(of_heads.queries, self.directions, place)
+        key_order = hash_order(of_heads.keys, self.directions, place)
+        return sorted_attention(of_heads, query_order, key_order, sampled, self.options.block)
+
+
+def _exact(rows: Rows, bags: list[slice]) -> Tensor:
+    """Full attention of bags that follow one another."""
+    tiles = slice(bags[0].start, bags[-1].stop)
+    ends = [bag.stop - tiles.start for bag in bags]
+    offsets = torch.tensor([0, *ends], device=rows.queries.device)
+    own = (rows.queries[tiles], rows.keys[tiles], rows.values[tiles])
+    mixed, _ = bag_attn(*own, offsets, offsets)
+    return mixed
 
 
 def hash_order(

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 
 from mil.errors import DatasetError
 from mil.graph.spatial import grid_step
-from mil.heads._mixers.base import MixOptions, Places, Rows, Shape
+from mil.heads._mixers.base import MixOptions, Places, Rows, Shape, segment_means
 from mil.heads._mixers.sorting import centred_projections, ordered_by
 from mil.kernels.bag_attn import bag_attn
 from mil.kernels.dispatch import at_least_float32
@@ -123,8 +123,8 @@ def mixed_by_blocks(
     """Mixed rows of tiles that are sorted by block."""
     block_of = blocks.block_of()
     sizes = blocks.tile_offsets.diff()
-    key_means = _means(rows.keys, block_of, sizes)
-    value_means = _means(rows.values, block_of, sizes)
+    key_means = segment_means(rows.keys, block_of, sizes)
+    value_means = segment_means(rows.values, block_of, sizes)
     log_size = at_least_float32(sizes.to(rows.keys.dtype)).log()
     bias = log_size[:, None].expand(-1, rows.keys.shape[1])
     near, near_lse = bag_attn(*rows[:3], blocks.tile_offsets, blocks.tile_offsets)
@@ -144,11 +144,6 @@ def mixed_by_blocks(
     mixed = mixed + of_far[..., None] / total * far
     mixed = mixed - of_own[..., None] / total * own
     return mixed.to(rows.values.dtype)
-
-
-def _means(rows: Tensor, block_of: Tensor, sizes: Tensor) -> Tensor:
-    sums = rows.new_zeros(len(sizes), *rows.shape[1:]).index_add(0, block_of, rows)
-    return sums / sizes[:, None, None]
 
 
 def _runs(size: int, run: int) -> list[int]:

@@ -4,16 +4,17 @@ Landmarks are means over runs of the bag's order, so that its order counts. The 
 of the values, which TransMIL adds, is left out.
 """
 
-from typing import Literal
+from typing import Literal, NamedTuple
 
 import torch
-from jaxtyping import Float
+from jaxtyping import Float, Int
 from pydantic import Field
 from torch import Tensor, nn
 
-from mil.heads._mixers.base import MixOptions, Places, Rows, Shape
+from mil.heads._mixers.base import MixOptions, Places, Rows, Shape, segment_means
 from mil.heads._pseudo_inverse import pseudo_inverse
 from mil.kernels.bag_attn import bag_attn
+from mil.kernels.padding import in_order, padded_pairs
 
 
 class Options(MixOptions):
@@ -21,6 +22,14 @@ class Options(MixOptions):
 
     attention: Literal["nystrom"]
     landmarks: int = Field(256, gt=0, le=4096, description="Largest number of landmarks of a bag.")
+
+
+class Marks(NamedTuple):
+    """Landmarks of all bags: mean queries and keys of runs of their tiles."""
+
+    queries: Float[Tensor, "marks query_heads width"]
+    keys: Float[Tensor, "marks key_heads width"]
+    offsets: Int[Tensor, " bags_plus_1"]
 
 
 class Mixer(nn.Module):
@@ -36,32 +45,53 @@ class Mixer(nn.Module):
 
     def forward(self, rows: Rows, places: Places) -> Tensor:
         """Mixed rows [tiles, query heads, value width]."""
-        sizes = places.sizes()
-        of_bags = zip(*(row.split(sizes) for row in rows[:3]), strict=True)
-        return torch.cat([self._mixed(Rows(*of_bag)) for of_bag in of_bags])
-
-    def _mixed(self, rows: Rows) -> Tensor:
-        """Mixed rows of one bag."""
-        count = len(rows.queries)
-        keys = rows.keys.repeat_interleave(self.per_key_head, 1)
-        values = rows.values.repeat_interleave(self.per_key_head, 1)
-        marks = min(self.landmarks, count)
-        query_marks = run_means(rows.queries, marks)
-        key_marks = run_means(keys, marks)
-        tiles = torch.tensor([0, count], device=keys.device)
-        few = torch.tensor([0, marks], device=keys.device)
-        summary, _ = bag_attn(query_marks, keys, values, few, tiles)
-        scores = torch.einsum("qhw,khw->hqk", query_marks, key_marks) * self.scale
-        inverse = pseudo_inverse(scores.softmax(-1)[None])[0]
-        summary = torch.einsum("hqk,khw->qhw", inverse.to(summary.dtype), summary)
-        mixed, _ = bag_attn(rows.queries, key_marks, summary, tiles, few)
+        marks = self._marks(rows, places)
+        summary, _ = bag_attn(marks.queries, rows.keys, rows.values, marks.offsets, places.offsets)
+        key_marks = marks.keys.repeat_interleave(self.per_key_head, 1)
+        summary = self._solved(marks.queries, key_marks, summary, marks.offsets)
+        mixed, _ = bag_attn(rows.queries, key_marks, summary, places.offsets, marks.offsets)
         return mixed
 
+    def _marks(self, rows: Rows, places: Places) -> Marks:
+        sizes = places.offsets.diff()
+        if max(places.sizes()) <= self.landmarks:
+            return Marks(rows.queries, rows.keys, places.offsets)
+        counts = sizes.clamp(max=self.landmarks)
+        offsets = torch.cat([counts.new_zeros(1), counts.cumsum(0)])
+        bag_of = places.bag_of()
+        number = torch.arange(len(bag_of), device=bag_of.device) - places.offsets[bag_of]
+        # Runs of a bag, as equal in length as can be.
+        run_of = offsets[bag_of] + number * counts[bag_of] // sizes[bag_of]
+        lengths = run_of.bincount(minlength=int(offsets[-1]))
+        return Marks(
+            segment_means(rows.queries, run_of, lengths),
+            segment_means(rows.keys, run_of, lengths),
+            offsets,
+        )
 
-def run_means(
-    rows: Float[Tensor, "rows heads width"], runs: int
-) -> Float[Tensor, "runs heads width"]:
-    """Means over consecutive runs, as equal in length as can be."""
-    run_of = torch.arange(len(rows), device=rows.device) * runs // len(rows)
-    sums = rows.new_zeros(runs, *rows.shape[1:]).index_add(0, run_of, rows)
-    return sums / run_of.bincount(minlength=runs)[:, None, None]
+    def _solved(self, queries: Tensor, keys: Tensor, summary: Tensor, offsets: Tensor) -> Tensor:
+        """``softmax(q̃ k̃ᵀ)⁺`` times the summary, for the landmarks of each bag."""
+        solved = []
+        paddings = []
+        for padding, *_ in padded_pairs(offsets, offsets):
+            ended = None if padding.places is None else padding.places.ended
+            block = self._solved_block(
+                padding.fill(queries), padding.fill(keys), padding.fill(summary), ended
+            )
+            solved.append(padding.take(block))
+            paddings.append(padding)
+        return in_order(solved, paddings)
+
+    def _solved_block(
+        self, queries: Tensor, keys: Tensor, summary: Tensor, ended: Tensor | None
+    ) -> Tensor:
+        scores = torch.einsum("bqhw,bkhw->bhqk", queries, keys) * self.scale
+        if ended is None:
+            shares = scores.softmax(-1)
+        else:
+            # Rows and columns of zeros stay so, and change no others.
+            of_keys, of_queries = ended[:, None, None], ended[:, None, :, None]
+            shares = scores.masked_fill(of_keys, -torch.inf).softmax(-1)
+            shares = shares.masked_fill(of_queries, 0.0)
+        inverse = pseudo_inverse(shares)
+        return torch.einsum("bhqk,bkhw->bqhw", inverse.to(summary.dtype), summary)

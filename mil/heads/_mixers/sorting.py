@@ -1,11 +1,9 @@
 """Tiles of each bag in the order of a number that is computed from their rows."""
 
-import torch
 from jaxtyping import Float, Int
 from torch import Tensor
 
-from mil.bags import per_bag
-from mil.heads._mixers.base import Places
+from mil.heads._mixers.base import Places, bag_means, for_tiles
 
 
 def centred_projections(
@@ -16,15 +14,12 @@ def centred_projections(
     Features share a large mean, which would put most tiles on one side of a direction.
     """
     projected = rows.detach().to(directions.dtype) @ directions
-    centred = [of_bag - of_bag.mean(0) for of_bag in per_bag(projected, places.offsets)]
-    return torch.cat(centred)
+    return projected - for_tiles(bag_means(projected, places), places)
 
 
 def ordered_by(values: Tensor, places: Places) -> Int[Tensor, " tiles"]:
     """Tiles sorted by bag, then by value; equal values stay in order."""
-    firsts = places.offsets[:-1].tolist()
-    of_bags = values.split(places.sizes())
-    orders = [
-        of_bag.argsort(stable=True) + first for of_bag, first in zip(of_bags, firsts, strict=True)
-    ]
-    return torch.cat(orders)
+    order = values.argsort(stable=True)
+    if len(places.offsets) == 2:
+        return order
+    return order[places.bag_of()[order].argsort(stable=True)]

@@ -2,11 +2,9 @@
 
 from typing import Literal
 
-import torch
 from torch import Tensor, nn
 
-from mil.bags import per_bag
-from mil.heads._mixers.base import MixOptions, Places, Rows, Shape
+from mil.heads._mixers.base import MixOptions, Places, Rows, Shape, bag_means, for_tiles
 
 
 class Options(MixOptions):
@@ -29,11 +27,9 @@ class Mixer(nn.Module):
     def forward(self, rows: Rows, places: Places) -> Tensor:
         """Mixed rows [tiles, query heads, value width]."""
         values = rows.values.repeat_interleave(self.per_key_head, 1)
-        of_bags = per_bag(values, places.offsets)
-        means = [of_bag.mean(0) for of_bag in of_bags]
+        means = bag_means(values, places)
         if places.shards is not None:
             # A mean is attention by equal scores, whose log-sum-exp is the log of the count.
             lse = values.new_tensor(places.sizes()).log()[:, None].expand(-1, values.shape[1])
-            means = list(places.shards.merged(torch.stack(means), lse).rows)
-        pairs = zip(means, of_bags, strict=True)
-        return torch.cat([mean.expand_as(of_bag) for mean, of_bag in pairs])
+            means = places.shards.merged(means, lse).rows
+        return for_tiles(means, places)

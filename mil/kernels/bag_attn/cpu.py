@@ -1,123 +1,167 @@
-"""Attention between segments on a CPU, a block of queries and a block of keys at a time.
+"""Attention between segments on a CPU, a tile of queries and a tile of keys at a time.
 
-No map of queries by keys is ever in memory; for the gradient it is computed again. The
-notation is that of FlashAttention, Dao 2023, https://arxiv.org/abs/2307.08691.
+No map of a long segment is ever in memory; for the gradient it is computed again. Short
+segments are computed together, see `mil.kernels.padding`. The notation is that of
+FlashAttention, Dao 2023, https://arxiv.org/abs/2307.08691.
 """
 
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from typing import NamedTuple
 
 import torch
 from torch import Tensor
 
-# Rows of a block; a block's scores of 8 heads take 8 MB.
+from mil.kernels.dispatch import at_least_float32
+from mil.kernels.padding import Padding, Pair, as_one, padded_pairs
+
+# Rows of a tile; a tile's scores of 8 heads take 8 MB.
 QUERY_BLOCK = 256
 KEY_BLOCK = 1024
 
 
-class _Segment(NamedTuple):
-    """Rows of a segment by key head, float32; queries of the heads that share it end to end."""
+class _Block(NamedTuple):
+    """Rows of a block of segments by segment and key head, float32 at least.
 
-    q: Tensor  # [key heads, queries * heads a key head, width], divided by sqrt(width)
-    k: Tensor  # [key heads, keys, width]
-    v: Tensor  # [key heads, keys, value width]
-    bias: Tensor | None  # [key heads, 1, keys]
+    Queries of the heads that share a key head lie end to end.
+    """
+
+    q: Tensor  # [segments * key heads, heads a key head * queries, width], by sqrt(width)
+    k: Tensor  # [segments * key heads, keys, width]
+    v: Tensor  # [segments * key heads, keys, value width]
+    bias: Tensor | None  # [segments * key heads, 1, keys]
+    hidden: Tensor | None  # [segments, 1, queries or 1, keys]: keys that a query does not see
 
 
 def _by_key_head(rows: Tensor, key_heads: int) -> Tensor:
-    """Rows [rows, heads, width] to [key heads, heads a key head * rows, width]."""
-    count, heads, width = rows.shape
-    grouped = rows.view(count, key_heads, heads // key_heads, width)
-    return grouped.permute(1, 2, 0, 3).reshape(key_heads, -1, width)
+    """Rows [segments, rows, heads, width] to [segments * key heads, ..., width].
+
+    The rows of the heads that share a key head lie end to end.
+    """
+    segments, count, heads, width = rows.shape
+    if segments == 1 and heads == key_heads:
+        return rows[0].transpose(0, 1)
+    grouped = rows.view(segments, count, key_heads, heads // key_heads, width)
+    return grouped.permute(0, 2, 3, 1, 4).reshape(segments * key_heads, -1, width)
 
 
-def _by_row(grouped: Tensor, rows: int) -> Tensor:
-    """Inverse of `_by_key_head`."""
-    key_heads, _, width = grouped.shape
-    return grouped.view(key_heads, -1, rows, width).permute(2, 0, 1, 3).reshape(rows, -1, width)
+def _by_row(grouped: Tensor, padding: Padding) -> Tensor:
+    """Packed rows [rows, heads, width]: inverse of `_by_key_head` after `Padding.fill`."""
+    segments, length = padding[:2]
+    by_head = grouped.view(segments, len(grouped) // segments, -1, length, grouped.shape[2])
+    block = by_head.permute(0, 3, 1, 2, 4).reshape(segments, length, -1, grouped.shape[2])
+    return padding.take(block)
 
 
-def _segment(queries: Tensor, keys: Tensor, values: Tensor, key_bias: Tensor | None) -> _Segment:
-    scale = queries.shape[2] ** -0.5
-    return _Segment(
-        q=_by_key_head(queries.float() * scale, keys.shape[1]),
-        k=keys.float().transpose(0, 1),
-        v=values.float().transpose(0, 1),
-        bias=None if key_bias is None else key_bias.float().T[:, None],
+def _block(
+    pair: Pair, queries: Tensor, keys: Tensor, values: Tensor, key_bias: Tensor | None
+) -> _Block:
+    key_heads = keys.shape[1]
+    scaled = at_least_float32(pair.queries.fill(queries)) * queries.shape[2] ** -0.5
+    bias = None
+    if key_bias is not None:
+        bias = at_least_float32(pair.keys.fill(key_bias)).mT.flatten(0, 1)[:, None]
+    return _Block(
+        q=_by_key_head(scaled, key_heads),
+        k=_by_key_head(at_least_float32(pair.keys.fill(keys)), key_heads),
+        v=_by_key_head(at_least_float32(pair.keys.fill(values)), key_heads),
+        bias=bias,
+        hidden=None if pair.hidden is None else pair.hidden[:, None],
     )
 
 
-def _blocks(rows: int, size: int) -> Iterator[slice]:
+def _tiles(rows: int, size: int) -> Iterator[slice]:
     for first in range(0, rows, size):
         yield slice(first, min(first + size, rows))
 
 
-def _slices(query_offsets: Tensor, key_offsets: Tensor) -> Iterator[tuple[slice, slice]]:
-    """Queries and keys of each segment that has queries."""
-    q_ends = query_offsets.tolist()
-    k_ends = key_offsets.tolist()
-    for number in range(len(q_ends) - 1):
-        if q_ends[number + 1] > q_ends[number]:
-            of_queries = slice(q_ends[number], q_ends[number + 1])
-            yield of_queries, slice(k_ends[number], k_ends[number + 1])
+def _part(rows: Tensor, tile: slice) -> Tensor:
+    # A slice of everything would cost its call.
+    return rows if tile.stop - tile.start == rows.shape[1] else rows[:, tile]
+
+
+def blocks_of(query_offsets: Tensor, key_offsets: Tensor, per_key_head: int) -> list[Pair]:
+    """Blocks of the segments: all as one, or those of like length together.
+
+    Args:
+        query_offsets: [segments + 1].
+        key_offsets: [segments + 1].
+        per_key_head: Heads that share a key head.
+    """
+    whole = as_one(query_offsets, key_offsets)
+    if whole is not None:
+        # In a tile of several a query might see nothing, which has no maximum.
+        rows = whole.queries.length * per_key_head
+        if rows <= QUERY_BLOCK and whole.keys.length <= KEY_BLOCK:
+            return [whole]
+    return list(padded_pairs(query_offsets, key_offsets))
 
 
 def bag_attn_forward(
     queries: Tensor,
     keys: Tensor,
     values: Tensor,
-    query_offsets: Tensor,
-    key_offsets: Tensor,
+    pairs: Sequence[Pair],
     key_bias: Tensor | None,
 ) -> tuple[Tensor, Tensor]:
-    """Rows [queries, heads, value width] and log-sum-exps [queries, heads], float32."""
+    """Rows [queries, heads, value width] and log-sum-exps [queries, heads], float32 at least.
+
+    Args:
+        queries: [queries, heads, width].
+        keys: [keys, key heads, width].
+        values: [keys, key heads, value width].
+        pairs: Blocks of the segments.
+        key_bias: [keys, key heads], or None.
+    """
     heads = queries.shape[1]
-    rows = values.new_zeros(len(queries), heads, values.shape[2], dtype=torch.float32)
+    rows = at_least_float32(values.new_zeros(len(queries), heads, values.shape[2]))
     lse = rows.new_full((len(queries), heads), -torch.inf)
-    for of_queries, of_keys in _slices(query_offsets, key_offsets):
-        bias = None if key_bias is None else key_bias[of_keys]
-        count = of_queries.stop - of_queries.start
-        segment = _segment(queries[of_queries], keys[of_keys], values[of_keys], bias)
-        o, log = _attend(segment)
-        rows[of_queries] = _by_row(o, count)
-        lse[of_queries] = _by_row(log, count)[..., 0]
+    for pair in pairs:
+        o, log = _attend(_block(pair, queries, keys, values, key_bias))
+        rows[pair.queries.rows] = _by_row(o, pair.queries)
+        lse[pair.queries.rows] = _by_row(log, pair.queries)[..., 0]
     return rows, lse
 
 
-def _attend(segment: _Segment) -> tuple[Tensor, Tensor]:
-    """Rows [key heads, queries, value width] and log-sum-exps [key heads, queries, 1]."""
-    parts = [_attend_block(segment, block) for block in _blocks(segment.q.shape[1], QUERY_BLOCK)]
+def _attend(block: _Block) -> tuple[Tensor, Tensor]:
+    """Rows [..., queries, value width] and log-sum-exps [..., queries, 1]."""
+    parts = [_attend_tile(block, tile) for tile in _tiles(block.q.shape[1], QUERY_BLOCK)]
+    if len(parts) == 1:
+        return parts[0]
     rows, logs = zip(*parts, strict=True)
     return torch.cat(rows, 1), torch.cat(logs, 1)
 
 
-def _attend_block(segment: _Segment, block: slice) -> tuple[Tensor, Tensor]:
-    q = segment.q[:, block]
-    m = q.new_full((*q.shape[:2], 1), -torch.inf)
-    l = torch.zeros_like(m)  # noqa: E741
-    acc = q.new_zeros(*q.shape[:2], segment.v.shape[2])
-    for keys in _blocks(segment.k.shape[1], KEY_BLOCK):
-        s = _scores(segment, q, keys)
+def _attend_tile(block: _Block, queries: slice) -> tuple[Tensor, Tensor]:
+    q = _part(block.q, queries)
+    first, *others = _tiles(block.k.shape[1], KEY_BLOCK)
+    s = _scores(block, q, first)
+    m = s.amax(-1, keepdim=True)
+    p = s.sub_(m).exp_()
+    l = p.sum(-1, keepdim=True)  # noqa: E741
+    acc = torch.bmm(p, _part(block.v, first))
+    for keys in others:
+        s = _scores(block, q, keys)
         m_next = torch.maximum(m, s.amax(-1, keepdim=True))
         p = s.sub_(m_next).exp_()
         factor = (m - m_next).exp_()
         l = l.mul_(factor).add_(p.sum(-1, keepdim=True))  # noqa: E741
-        acc = acc.mul_(factor).baddbmm_(p, segment.v[:, keys])
+        acc = acc.mul_(factor).baddbmm_(p, block.v[:, keys])
         m = m_next
-    if segment.k.shape[1] == 0:
-        return acc, m
-    return acc.div_(l), m + l.log()
+    return acc.div_(l), l.log_().add_(m)
 
 
-def _scores(segment: _Segment, q: Tensor, keys: slice) -> Tensor:
-    k = segment.k[:, keys].mT
-    if segment.bias is None:
-        return torch.bmm(q, k)
-    return torch.baddbmm(segment.bias[:, :, keys], q, k)
+def _scores(block: _Block, q: Tensor, keys: slice) -> Tensor:
+    k = _part(block.k, keys).mT
+    s = torch.bmm(q, k) if block.bias is None else torch.baddbmm(block.bias[:, :, keys], q, k)
+    if block.hidden is not None:
+        segments, _, rows, _ = block.hidden.shape
+        of_segments = s.view(segments, -1, rows, s.shape[2])
+        of_segments.masked_fill_(block.hidden[..., keys], -torch.inf)
+    return s
 
 
 class Gradients(NamedTuple):
-    """Gradients of the inputs, float32."""
+    """Gradients of the inputs, float32 at least."""
 
     queries: Tensor
     keys: Tensor
@@ -129,8 +173,7 @@ def bag_attn_backward(
     queries: Tensor,
     keys: Tensor,
     values: Tensor,
-    query_offsets: Tensor,
-    key_offsets: Tensor,
+    pairs: Sequence[Pair],
     key_bias: Tensor | None,
     rows: Tensor,
     lse: Tensor,
@@ -143,56 +186,59 @@ def bag_attn_backward(
         queries: [queries, heads, width].
         keys: [keys, key heads, width].
         values: [keys, key heads, value width].
-        query_offsets: [segments + 1].
-        key_offsets: [segments + 1].
+        pairs: Blocks of the segments.
         key_bias: [keys, key heads], or None.
         rows: [queries, heads, value width], from the forward pass.
         lse: [queries, heads], from the forward pass.
         d_rows: Gradient of `rows`.
         d_lse: Gradient of `lse`.
     """
-    d_queries = torch.zeros_like(queries, dtype=torch.float32)
-    d_keys = torch.zeros_like(keys, dtype=torch.float32)
-    d_values = torch.zeros_like(values, dtype=torch.float32)
-    d_bias = None if key_bias is None else torch.zeros_like(key_bias, dtype=torch.float32)
+    d_queries = torch.zeros_like(at_least_float32(queries))
+    d_keys = torch.zeros_like(at_least_float32(keys))
+    d_values = torch.zeros_like(at_least_float32(values))
+    d_bias = None if key_bias is None else torch.zeros_like(at_least_float32(key_bias))
     key_heads = keys.shape[1]
-    d_rows = d_rows.float()
+    d_rows = at_least_float32(d_rows)
     # The log-sum-exp depends on the scores by p: its gradient counts against delta.
     delta = (d_rows * rows).sum(-1) - d_lse
     scale = queries.shape[2] ** -0.5
-    for of_queries, of_keys in _slices(query_offsets, key_offsets):
-        if of_keys.stop == of_keys.start:
-            continue
-        bias = None if key_bias is None else key_bias[of_keys]
-        segment = _segment(queries[of_queries], keys[of_keys], values[of_keys], bias)
-        do = _by_key_head(d_rows[of_queries], key_heads)
-        log = _by_key_head(lse[of_queries, :, None], key_heads)
-        of_segment = _segment_backward(
-            segment, do, log, _by_key_head(delta[of_queries, :, None], key_heads)
+    for pair in pairs:
+        block = _block(pair, queries, keys, values, key_bias)
+        do = _by_key_head(pair.queries.fill(d_rows), key_heads)
+        log = pair.queries.fill(lse)
+        if pair.queries.places is not None:
+            # What fills a segment up has no part in the gradients: its p is 0.
+            log.masked_fill_(pair.queries.places.ended[..., None], torch.inf)
+        of_block = _block_backward(
+            block,
+            do,
+            _by_key_head(log[..., None], key_heads),
+            _by_key_head(pair.queries.fill(delta)[..., None], key_heads),
         )
-        count = of_queries.stop - of_queries.start
-        d_queries[of_queries] = _by_row(of_segment.queries, count) * scale
-        d_keys[of_keys] = of_segment.keys.transpose(0, 1)
-        d_values[of_keys] = of_segment.values.transpose(0, 1)
-        if d_bias is not None and of_segment.key_bias is not None:
-            d_bias[of_keys] = of_segment.key_bias.T
+        d_queries[pair.queries.rows] = _by_row(of_block.queries, pair.queries) * scale
+        d_keys[pair.keys.rows] = _by_row(of_block.keys, pair.keys)
+        d_values[pair.keys.rows] = _by_row(of_block.values, pair.keys)
+        if d_bias is not None and of_block.key_bias is not None:
+            of_bias = _by_row(of_block.key_bias[..., None], pair.keys)
+            d_bias[pair.keys.rows] = of_bias[..., 0]
     return Gradients(d_queries, d_keys, d_values, d_bias)
 
 
-def _segment_backward(segment: _Segment, do: Tensor, lse: Tensor, delta: Tensor) -> Gradients:
-    """Gradients of a segment's scaled queries, keys, values and biases, by key head."""
-    dq = torch.zeros_like(segment.q)
-    dk = torch.zeros_like(segment.k)
-    dv = torch.zeros_like(segment.v)
-    d_bias = segment.k.new_zeros(segment.k.shape[:2])
-    for block in _blocks(segment.q.shape[1], QUERY_BLOCK):
-        q = segment.q[:, block]
-        for keys in _blocks(segment.k.shape[1], KEY_BLOCK):
-            p = _scores(segment, q, keys).sub_(lse[:, block]).exp_()
-            dv[:, keys].baddbmm_(p.mT, do[:, block])
-            dp = torch.bmm(do[:, block], segment.v[:, keys].mT)
-            ds = dp.sub_(delta[:, block]).mul_(p)
-            dq[:, block].baddbmm_(ds, segment.k[:, keys])
-            dk[:, keys].baddbmm_(ds.mT, q)
-            d_bias[:, keys] += ds.sum(1)
-    return Gradients(dq, dk, dv, None if segment.bias is None else d_bias)
+def _block_backward(block: _Block, do: Tensor, lse: Tensor, delta: Tensor) -> Gradients:
+    """Gradients of a block's scaled queries, keys, values and biases."""
+    dq = torch.zeros_like(block.q)
+    dk = torch.zeros_like(block.k)
+    dv = torch.zeros_like(block.v)
+    d_bias = None if block.bias is None else block.k.new_zeros(block.k.shape[:2])
+    for queries in _tiles(block.q.shape[1], QUERY_BLOCK):
+        q, of_do = _part(block.q, queries), _part(do, queries)
+        for keys in _tiles(block.k.shape[1], KEY_BLOCK):
+            p = _scores(block, q, keys).sub_(_part(lse, queries)).exp_()
+            _part(dv, keys).baddbmm_(p.mT, of_do)
+            dp = torch.bmm(of_do, _part(block.v, keys).mT)
+            ds = dp.sub_(_part(delta, queries)).mul_(p)
+            _part(dq, queries).baddbmm_(ds, _part(block.k, keys))
+            _part(dk, keys).baddbmm_(ds.mT, q)
+            if d_bias is not None:
+                d_bias[:, keys] += ds.sum(1)
+    return Gradients(dq, dk, dv, d_bias)

@@ -39,9 +39,10 @@ class CpuBagAttn(Function):
         """Rows and log-sum-exps."""
         # In float32 whatever the type of the rows: autocast would take the products back.
         with torch.autocast("cpu", enabled=False):
-            rows, lse = cpu.bag_attn_forward(
-                queries, keys, values, query_offsets, key_offsets, key_bias
-            )
+            per_key_head = queries.shape[1] // keys.shape[1]
+            pairs = cpu.blocks_of(query_offsets, key_offsets, per_key_head)
+            rows, lse = cpu.bag_attn_forward(queries, keys, values, pairs, key_bias)
+        ctx.pairs = pairs
         saved = Saved(queries, keys, values, query_offsets, key_offsets, key_bias, rows, lse)
         ctx.save_for_backward(*saved)
         return rows.to(values.dtype), lse
@@ -53,7 +54,15 @@ class CpuBagAttn(Function):
         saved = Saved(*ctx.saved_tensors)
         d_rows, d_lse = grads
         with torch.autocast("cpu", enabled=False):
-            gradients = cpu.bag_attn_backward(*saved, d_rows=d_rows, d_lse=d_lse)
+            gradients = cpu.bag_attn_backward(
+                *saved[:3],
+                ctx.pairs,
+                saved.key_bias,
+                saved.rows,
+                saved.lse,
+                d_rows=d_rows,
+                d_lse=d_lse,
+            )
         d_bias = gradients.key_bias
         return (
             gradients.queries.to(saved.queries.dtype),
