@@ -6,6 +6,8 @@ from pathlib import Path
 
 # Names of a list that a message prints.
 SHOWN = 3
+# Letters of a name from which on those that begin with it are proposed.
+SHORTEST_BEGINNING = 3
 # Characters of another library's message that one of ours quotes.
 LONGEST_REASON = 300
 
@@ -117,9 +119,24 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     if not names:
         return message
-    nearest = get_close_matches(name, names, n=1)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    nearest = " or ".join(map(repr, _nearest(name, names)))
+    hint = f"did you mean {nearest}? " if nearest else ""
     return f"{message}; {hint}there are: {', '.join(names)}"
+
+
+def _nearest(name: str, names: Sequence[str]) -> list[str]:
+    """Names that an unknown one may stand for; capitals do not count."""
+    by_text: dict[str, list[str]] = {}
+    for known in names:
+        by_text.setdefault(known.casefold(), []).append(known)
+    text = name.casefold()
+    # A method whose variants have names of their own: `clam` of clam_mb and clam_sb.
+    begun = [known for known in names if known.casefold().startswith(text)]
+    is_beginning = len(text) >= SHORTEST_BEGINNING and 0 < len(begun) <= SHOWN
+    if text not in by_text and is_beginning:
+        return begun
+    nearest = get_close_matches(text, by_text, n=1)
+    return by_text[nearest[0]][:1] if nearest else []
 
 
 def some(names: Sequence[str], most: int = SHOWN) -> str:
