@@ -353,7 +353,7 @@ def test_more_folds_than_patients_are_refused_before_anything_is_embedded(study)
 
 def test_splits_that_cannot_be_drawn_are_refused_before_anything_is_embedded(study):
     table = study / "configs/datasets/toy.csv"
-    table.write_text("slide,label,path\na,normal,a.tif\nb,tumour,b.tif\nc,tumour,b.tif\n")
+    table.write_text("slide,label,path\na,normal,a.tif\nb,tumour,b.tif\nc,tumour,c.tif\n")
     with one_line(
         DatasetError,
         match=r"toy\.csv: cannot divide the patients into 2 parts: only 1 with label 'normal'; "
