@@ -279,7 +279,9 @@ class Diagnosis:
         unavailable += [
             finding.slide_encoder for finding in self.slide_encoders if not finding.weights_ok
         ]
-        faults += [f"the weights of {name} are not available" for name in dict.fromkeys(unavailable)]
+        faults += [
+            f"the weights of {name} are not available" for name in dict.fromkeys(unavailable)
+        ]
         if self.bags_bytes > self.free_bytes:
             faults.append("the bags do not fit on the disk")
         return faults

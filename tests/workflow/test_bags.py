@@ -185,8 +185,7 @@ def test_a_slide_that_is_there_is_drawn_on_and_an_annotation_is_used(study):
     (study.folder / "configs/datasets/toy.csv").write_text(
         "slide,path,label,split,annotation\n"
         + "".join(
-            f"{name},{name}.tif,{label},{split},{name}.xml\n"
-            for name, label, split in SPLIT_SLIDES
+            f"{name},{name}.tif,{label},{split},{name}.xml\n" for name, label, split in SPLIT_SLIDES
         )
     )
     for name in ("b.tif", "b.xml"):
