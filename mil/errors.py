@@ -130,10 +130,12 @@ def _nearest(name: str, names: Sequence[str]) -> list[str]:
     for known in names:
         by_text.setdefault(known.casefold(), []).append(known)
     text = name.casefold()
+    # Other capitals, or a file's path in place of its name: configs/datasets/mine.csv.
+    if (stem := Path(text).stem) in by_text:
+        return by_text[stem][:1]
     # A method whose variants have names of their own: `clam` of clam_mb and clam_sb.
     begun = [known for known in names if known.casefold().startswith(text)]
-    is_beginning = len(text) >= SHORTEST_BEGINNING and 0 < len(begun) <= SHOWN
-    if text not in by_text and is_beginning:
+    if len(text) >= SHORTEST_BEGINNING and 0 < len(begun) <= SHOWN:
         return begun
     nearest = get_close_matches(text, by_text, n=1)
     return by_text[nearest[0]][:1] if nearest else []

@@ -16,6 +16,7 @@ RECIPES = ["abmil", "abmil_plain", "clam_mb", "clam_sb", "lama"]
         ("clam", "did you mean 'clam_mb' or 'clam_sb'? "),
         ("CLAM", "did you mean 'clam_mb' or 'clam_sb'? "),
         ("c", ""),
+        ("configs/heads/abmil.csv", "did you mean 'abmil'? "),
         ("nothing like it", ""),
     ],
 )
