@@ -6,6 +6,8 @@ from pathlib import Path
 
 # Names of a list that a message prints.
 SHOWN = 3
+# Letters of a name from which on those that begin with it are proposed.
+SHORTEST_BEGINNING = 3
 # Characters of another library's message that one of ours quotes.
 LONGEST_REASON = 300
 
@@ -117,9 +119,26 @@ def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
     names = sorted(known)
     if not names:
         return message
-    nearest = get_close_matches(name, names, n=1)
-    hint = f"did you mean {nearest[0]!r}? " if nearest else ""
+    nearest = " or ".join(map(repr, _nearest(name, names)))
+    hint = f"did you mean {nearest}? " if nearest else ""
     return f"{message}; {hint}there are: {', '.join(names)}"
+
+
+def _nearest(name: str, names: Sequence[str]) -> list[str]:
+    """Names that an unknown one may stand for; capitals do not count."""
+    by_text: dict[str, list[str]] = {}
+    for known in names:
+        by_text.setdefault(known.casefold(), []).append(known)
+    text = name.casefold()
+    # Other capitals, or a file's path in place of its name: configs/datasets/mine.csv.
+    if (stem := Path(text).stem) in by_text:
+        return by_text[stem][:1]
+    # A method whose variants have names of their own: `clam` of clam_mb and clam_sb.
+    begun = [known for known in names if known.casefold().startswith(text)]
+    if len(text) >= SHORTEST_BEGINNING and 0 < len(begun) <= SHOWN:
+        return begun
+    nearest = get_close_matches(text, by_text, n=1)
+    return by_text[nearest[0]][:1] if nearest else []
 
 
 def some(names: Sequence[str], most: int = SHOWN) -> str:

@@ -64,7 +64,7 @@ RequireSlides = Annotated[
     bool,
     typer.Option(
         "--require-slides",
-        help="Failure of a slide without its file, which is else recorded as unreadable.",
+        help="Count a slide without its file as failed; by default it is recorded as unreadable.",
     ),
 ]
 Device = Annotated[

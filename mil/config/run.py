@@ -283,7 +283,8 @@ class FetchConfig(Section):
         8,
         ge=1,
         le=10_000,
-        description="Largest number of slides on the disk at a time where keep is false.",
+        description="Largest number of fetched slides on the disk at a time where `fetch.keep` "
+        "is false.",
     )
 
 

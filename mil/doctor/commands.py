@@ -23,6 +23,13 @@ def doctor(
             "Default: those of configs/config.yaml."
         ),
     ] = None,
+    slide_encoder: Annotated[
+        list[str] | None,
+        typer.Option(
+            help="Name of a published slide encoder in configs/slide_encoders; repeat for "
+            "several. Default: those of configs/config.yaml."
+        ),
+    ] = None,
     json: Annotated[Path | None, typer.Option(help="JSON file to write all findings to.")] = None,
     threads: Annotated[int, typer.Option(min=1, help="Number of slides inspected at a time.")] = 4,
     no_tissue: Annotated[
@@ -37,6 +44,7 @@ def doctor(
         dataset,
         slides_dir=slides_dir,
         encoders=encoder or [],
+        slide_encoders=slide_encoder or [],
         json=json,
         threads=threads,
         tissue=not no_tissue,

@@ -172,6 +172,18 @@ class EncoderFinding:
 
 
 @dataclass(frozen=True)
+class SlideEncoderFinding:
+    """One published slide encoder: availability of its weights."""
+
+    slide_encoder: str
+    dim: int
+    licence: str
+    weights: str
+    weights_ok: bool
+    detail: str
+
+
+@dataclass(frozen=True)
 class JoinedFinding:
     """Joined encoders: their name, length of a tile's features, and size of the bags on disk."""
 
@@ -209,6 +221,7 @@ class Diagnosis:
         table_faults: Faults of names, paths and URLs of the dataset, and packages that are not
             installed.
         joined: Findings of the joined encoders.
+        slide_encoders: Findings of the published slide encoders.
     """
 
     dataset: str
@@ -224,6 +237,7 @@ class Diagnosis:
     table_notes: list[str] = field(default_factory=list)
     table_faults: list[str] = field(default_factory=list)
     joined: list[JoinedFinding] = field(default_factory=list)
+    slide_encoders: list[SlideEncoderFinding] = field(default_factory=list)
 
     @property
     def lost(self) -> list[SlideFinding]:
@@ -261,10 +275,13 @@ class Diagnosis:
             if count:
                 faults.append(f"{count} of {len(self.slides)} slides {fault}")
         # Of joined encoders one may be there at several tilings.
-        unavailable = dict.fromkeys(
-            finding.encoder for finding in self.encoders if not finding.weights_ok
-        )
-        faults += [f"the weights of {encoder} are not available" for encoder in unavailable]
+        unavailable = [finding.encoder for finding in self.encoders if not finding.weights_ok]
+        unavailable += [
+            finding.slide_encoder for finding in self.slide_encoders if not finding.weights_ok
+        ]
+        faults += [
+            f"the weights of {name} are not available" for name in dict.fromkeys(unavailable)
+        ]
         if self.bags_bytes > self.free_bytes:
             faults.append("the bags do not fit on the disk")
         return faults

@@ -229,6 +229,10 @@ def _counts(diagnosis: Diagnosis, any_present: bool) -> Iterable[tuple[str, str]
         f"{encoder.encoder}: {encoder.weights}, {encoder.detail}; licence: {encoder.licence}"
         for encoder in diagnosis.encoders
     ]
+    weights += [
+        f"{encoder.slide_encoder}: {encoder.weights}, {encoder.detail}; licence: {encoder.licence}"
+        for encoder in diagnosis.slide_encoders
+    ]
     for line in dict.fromkeys(weights):
         yield "weights", line
     for joined in diagnosis.joined:

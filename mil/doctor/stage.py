@@ -21,6 +21,7 @@ from mil.config.stain import missing_stain_package
 from mil.doctor.findings import Diagnosis, EncoderFinding, JoinedFinding, SlideFinding
 from mil.doctor.inspect import Requirements, inspect_slide
 from mil.doctor.regions import OutlineFiles
+from mil.doctor.slide_encoders import inspect_slide_encoders
 from mil.doctor.throughput import measure
 from mil.encoders.availability import weights_status
 from mil.errors import DatasetError, some
@@ -46,6 +47,7 @@ def run(
     *,
     slides_dir: Path | None,
     encoders: Sequence[str],
+    slide_encoders: Sequence[str] = (),
     json: Path | None,
     threads: int,
     tissue: bool,
@@ -56,6 +58,7 @@ def run(
         dataset: Name of the dataset, or path of its yaml.
         slides_dir: Folder of the slides; None: that of a run on the dataset.
         encoders: Names of encoders; empty: those of configs/config.yaml.
+        slide_encoders: Names of slide encoders; empty: those of configs/config.yaml.
         json: File to write all findings to; None: none.
         threads: Number of slides inspected at a time.
         tissue: Whether to detect tissue, which takes most of the time.
@@ -113,6 +116,7 @@ def run(
         tiles={
             tiling: sum(slide.tilings[tiling].num_tiles for slide in usable) for tiling in names
         },
+        slide_encoders=inspect_slide_encoders(slide_encoders or config.slide_encoder, config.head),
         how_to_get=" ".join(settings.get.split()),
         # After the inspection, so that no other thread reads from the disk.
         rates=measure(usable, tile_px, tiling_name(tile_px, target_mpp)),

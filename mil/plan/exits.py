@@ -1,10 +1,11 @@
 """Errors while the workflow is read: one line, without the workflow's own trace."""
 
 import os
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 
+from mil.config.slide_encoders import load_slide_encoder
 from mil.config.stain import missing_stain_package
 from mil.errors import ConfigError, MilError
 
@@ -57,15 +58,48 @@ def require_stain_package(
             `apptainer`, have packages of their own.
         shared: What this machine shares with those of the jobs, by Snakemake's names; jobs
             of a cloud, in images, do not share its software.
-        stain_norm: Method, or `none`.
+        stain_norm: Method of the bags that are still to be made, or `none`.
 
     Raises:
         ConfigError: It is not installed.
     """
-    is_here = "software-deployment" in map(str, shared) and "apptainer" not in map(str, deployment)
+    is_here = _jobs_run_here(deployment, shared)
     missing = missing_stain_package(stain_norm) if is_here else ""
     if missing:
         raise ConfigError(f"config: features.{missing}")
+
+
+def require_slide_weights(
+    deployment: Iterable[object], shared: Iterable[object], names: Sequence[str]
+) -> None:
+    """Check that weights of slide encoders can be had, before hours of features.
+
+    The hub is asked for weights that are not on this disk.
+
+    Args:
+        deployment: Snakemake's methods of deployment for this run, as above.
+        shared: What this machine shares with those of the jobs, as above.
+        names: Published slide encoders of which vectors are still to be made.
+
+    Raises:
+        ConfigError: The weights of one cannot be had.
+    """
+    if not names or not _jobs_run_here(deployment, shared):
+        return
+    # Here, because most runs have none.
+    from mil.slide_encoders.availability import slide_weights_status
+
+    for name in names:
+        status = slide_weights_status(name, load_slide_encoder(name), in_run=True)
+        if not status.available:
+            raise ConfigError(
+                f"config: slide_encoder: {name}: its weights are not available: {status.message}"
+            )
+
+
+def _jobs_run_here(deployment: Iterable[object], shared: Iterable[object]) -> bool:
+    """Whether jobs have the packages and files of this machine."""
+    return "software-deployment" in map(str, shared) and "apptainer" not in map(str, deployment)
 
 
 def require_container(deployment: Iterable[object], image: str) -> None:

@@ -57,8 +57,16 @@ def continue_after_kill(
         wait: Whether to wait for jobs that the killed run left, which write its files.
         folder: Snakemake's folder of records.
     """
-    run = _killed_run(folder)
+    run = _recorded_run(folder)
     if run is None:
+        return
+    if _is_alive(run.pid):
+        # A dry run takes no locks. A number may have gone to another program since.
+        if wait and _is_locked(folder) and _is_snakemake(run.pid):
+            log(
+                f"another run works in this folder (process {run.pid}): start this one when it has "
+                "ended; --unlock would let both write the same files"
+            )
         return
     if run.leads_group and _is_alive(-run.pid):
         log(
@@ -69,23 +77,33 @@ def continue_after_kill(
             time.sleep(0.2)
         if not wait:
             return
-    locks = folder / "locks"
-    if locks.is_dir() and any(locks.iterdir()):
-        shutil.rmtree(locks, ignore_errors=True)
+    if _is_locked(folder):
+        shutil.rmtree(folder / "locks", ignore_errors=True)
         log(f"the locks of a run that was killed (process {run.pid}) were removed")
     # Before the next run takes its locks, so that none can be mistaken for the dead's.
     forget_run(folder)
 
 
-def _killed_run(folder: Path) -> _Run | None:
-    """The recorded run of this machine if its process has ended, else None."""
+def _recorded_run(folder: Path) -> _Run | None:
+    """The recorded run if it is of this machine, else None."""
     try:
         run = _Run(**json.loads((folder / RUN_FILE).read_text(encoding="utf-8")))
     except (OSError, ValueError, TypeError):
         return None
-    if run.place != _place() or not isinstance(run.pid, int) or run.pid <= 0 or _is_alive(run.pid):
-        return None
-    return run
+    is_here = run.place == _place() and isinstance(run.pid, int) and run.pid > 0
+    return run if is_here else None
+
+
+def _is_locked(folder: Path) -> bool:
+    locks = folder / "locks"
+    return locks.is_dir() and any(locks.iterdir())
+
+
+def _is_snakemake(pid: int) -> bool:
+    try:
+        return b"snakemake" in Path(f"/proc/{pid}/cmdline").read_bytes()
+    except OSError:
+        return False
 
 
 def _place() -> str:

@@ -79,7 +79,12 @@ def _with_folds(config: Config, dataset: DatasetConfig, table: Sequence[tables.S
         from mil.tasks import task_of
 
         with of_table(table_path):
-            check_enough(table, folds, every_label=task_of(dataset).every_label)
+            check_enough(
+                table,
+                folds,
+                every_label=task_of(dataset).every_label,
+                test_share=config.split.test_share,
+            )
     config = config.model_copy(update={"folds": folds})
     check_trainings(config)
     return config

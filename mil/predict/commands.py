@@ -53,7 +53,7 @@ def predict(
         typer.Option(
             "--curve",
             help="Write curve/SLIDE.csv too: the prediction after every share of the tiles, in "
-            "random order, and the share after which the call no longer changed.",
+            "random order, and the share after which the class no longer changed.",
         ),
     ] = False,
     threads: Annotated[int, typer.Option(min=1, help="Number of CPU threads.")] = 1,

@@ -124,7 +124,9 @@ def summary(
     tiles: TilesDirs = None,
     most: Annotated[
         int | None,
-        typer.Option(min=0, help="Most lines about lost slides; default: all lines."),
+        typer.Option(
+            min=0, help="Largest number of lines about lost slides; default: all of them."
+        ),
     ] = None,
 ) -> None:
     """Count the slides of a dataset and those that can be used, with the reason for each loss."""

@@ -8,24 +8,23 @@ from mil.encoders.hub import HubError, Repository, local_file
 from mil.errors import ConfigError
 
 
-def weights_advice(name: str, entry: SlideEncoderConfig) -> str:
+def weights_advice(name: str, entry: SlideEncoderConfig, *, in_run: bool = False) -> str:
     """Advice for weights that are not on this disk.
 
     Args:
         name: Name of the slide encoder.
         entry: Its entry.
+        in_run: Whether a run of the workflow is to embed, which has no option for them.
     """
-    by_path = (
-        f"give the file by `weights: PATH` in configs/slide_encoders/{name}.yaml, or by "
-        "`mil embed --weights PATH`"
-    )
+    by_option = "" if in_run else ", or by `mil embed --weights PATH`"
+    by_path = f"give the file by `weights: PATH` in configs/slide_encoders/{name}.yaml{by_option}"
     if entry.hub is None:
         return f"ask for its weights at {entry.page}, then {by_path}"
     return f"run `mil encoders fetch {name}` on a machine with a network, or {by_path}"
 
 
 def slide_weights_status(
-    name: str, entry: SlideEncoderConfig, *, ask_hub: bool = True
+    name: str, entry: SlideEncoderConfig, *, ask_hub: bool = True, in_run: bool = False
 ) -> WeightsStatus:
     """Availability of a slide encoder's weights.
 
@@ -33,8 +32,9 @@ def slide_weights_status(
         name: Name of the slide encoder.
         entry: Its entry.
         ask_hub: Whether to ask the hub about what is not on this disk.
+        in_run: Whether a run of the workflow is to embed, which the advice is then for.
     """
-    advice = weights_advice(name, entry)
+    advice = weights_advice(name, entry, in_run=in_run)
     if entry.weights == ASKED_FOR:
         return WeightsStatus("on request", False, advice)
     source = _source(entry)

@@ -9,7 +9,14 @@ import numpy as np
 
 from mil.errors import DatasetError
 from mil.io.tables import Slide
-from mil.io.tables.checks import check_parts, patients_of
+from mil.io.tables.checks import (
+    FEWER_FOLDS,
+    MORE_SLIDES,
+    check_parts,
+    num_drawn,
+    patients_of,
+    strata_of,
+)
 
 
 def make_folds(
@@ -50,7 +57,8 @@ def make_folds(
     }
 
     def sample(members: list[int], share: float, seed: int) -> list[int]:
-        check_parts(slides, members, 2, every_label)
+        advice = MORE_SLIDES if folds == 1 else FEWER_FOLDS
+        check_parts(slides, members, 2, every_label, advice=advice)
         return _sample(slides, members, share, seed)
 
     def sample_val(test: list[int]) -> list[int]:
@@ -137,13 +145,7 @@ def _sample(slides: Sequence[Slide], members: list[int], share: float, seed: int
 
     A stratum is a set of labels; strata of a single patient are drawn from together.
     """
-    labels: dict[str, set[str]] = {}
-    for i in members:
-        labels.setdefault(slides[i].patient, set()).add(slides[i].label)
-    strata: dict[frozenset[str], list[str]] = {}
-    # Sorted, for the order of the table must not change the draw.
-    for patient in sorted(labels):
-        strata.setdefault(frozenset(labels[patient]), []).append(patient)
+    strata = strata_of(slides, members)
     # In order of their first patients: a label's name must not change what is drawn.
     groups = [patients for patients in strata.values() if len(patients) > 1]
     # Of a stratum of one patient, which may not be drawn whole, nobody would ever be
@@ -152,8 +154,8 @@ def _sample(slides: Sequence[Slide], members: list[int], share: float, seed: int
     rng = np.random.default_rng(seed)
     chosen: set[str] = set()
     for patients in groups:
-        count = min(max(round(share * len(patients)), 1), len(patients) - 1)
-        chosen.update(patients[k] for k in rng.permutation(len(patients))[: max(count, 0)])
+        count = num_drawn(len(patients), share)
+        chosen.update(patients[k] for k in rng.permutation(len(patients))[:count])
     return [i for i in members if slides[i].patient in chosen]
 
 

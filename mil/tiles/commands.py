@@ -22,7 +22,9 @@ def export(
     top: Annotated[
         int | None,
         typer.Option(
-            min=1, help="Number of tiles with the largest values; 50 if nothing is given."
+            min=1,
+            help="Number of tiles with the largest values; default: 50, unless --bottom, "
+            "--random or --all is set.",
         ),
     ] = None,
     bottom: Annotated[

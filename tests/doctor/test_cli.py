@@ -12,6 +12,7 @@ from mil.doctor.show import show
 from mil.encoders.availability import WeightsStatus
 from mil.io.bags.advice import ADVICE
 from tests.doctor.slides import cut_slide, write_dataset
+from tests.encoders.hub import play
 from tests.synthetic import glass, tissue_slide, write_slide
 
 ROW = 1280 * 2 + 9  # bytes a tile of the default encoder
@@ -124,6 +125,24 @@ def test_weights_that_cannot_be_had(tmp_path, monkeypatch):
     assert "weights  uni: gated, ask on its page; licence: CC-BY-NC-ND-4.0\n" in done.output
     assert "tiles    at most 12 of 224px 0.5mpp\n" in done.output
     assert done.output.endswith("Not ready: the weights of uni are not available.\n")
+
+
+def test_weights_of_a_slide_encoder_that_cannot_be_had(tmp_path, monkeypatch):
+    hub = play(monkeypatch, tmp_path / "hub")
+    tissue_slide(tmp_path / "a.tif", (1024, 768), 0.5)
+    yaml = write_dataset(tmp_path, ["a,a.tif,a"])
+    names = [part for name in ("mean", "abmil", "madeleine") for part in ("--slide-encoder", name)]
+    done = doctor(yaml, *names, "--no-tissue", "--json", tmp_path / "d.json")
+    assert done.exit_code == 1
+    assert "weights  madeleine: not reachable, MahmoodLab/madeleine cannot be" in done.output
+    assert done.output.endswith("Not ready: the weights of madeleine are not available.\n")
+    hub.answers["/MahmoodLab/madeleine/resolve/"] = b"weights"
+    done = doctor(yaml, *names, "--no-tissue", "--json", tmp_path / "d.json")
+    assert done.exit_code == 0, done.output
+    (finding,) = json.loads((tmp_path / "d.json").read_text())["slide_encoders"]
+    assert (finding["slide_encoder"], finding["weights"]) == ("madeleine", "reachable")
+    wrong = doctor(yaml, "--slide-encoder", "madelein", "--no-tissue")
+    assert "did you mean 'madeleine'" in str(wrong.exception)
 
 
 def test_an_unknown_encoder_is_said_at_once(tmp_path):

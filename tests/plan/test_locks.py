@@ -59,6 +59,27 @@ def test_the_locks_of_a_living_run_stay(folder):
     assert is_locked(folder)
 
 
+def test_a_run_beside_a_living_one_names_it(folder, monkeypatch):
+    locks.record_run(folder)
+    monkeypatch.setattr(locks, "_is_snakemake", lambda pid: pid == os.getpid())
+    assert continue_in(folder, wait=False) == []  # a dry run is allowed
+    (line,) = continue_in(folder)
+    assert line.startswith(f"another run works in this folder (process {os.getpid()}): start this")
+    assert is_locked(folder)
+    (folder / "locks" / "0.output.lock").unlink()
+    assert continue_in(folder) == []
+
+
+def test_another_program_is_no_run():
+    assert not locks._is_snakemake(os.getpid()) or "snakemake" in " ".join(sys.orig_argv)
+    with subprocess.Popen(
+        [sys.executable, "-c", "input()", "snakemake"], stdin=subprocess.PIPE
+    ) as process:
+        assert locks._is_snakemake(process.pid)
+        process.communicate(b"\n")
+    assert not locks._is_snakemake(process.pid)
+
+
 @pytest.mark.parametrize(
     "text", ["", "{", "[]", "{}", '{"place": 1, "pid": "x", "leads_group": 0}', "\xff"]
 )

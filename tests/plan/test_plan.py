@@ -26,7 +26,7 @@ from tests.synthetic import bag_file
 TABLE = """slide,label,path,split,annotation,url
 a,normal,a.tif,train,,
 b,tumour,b.tif,test,b's regions.xml,
-c,tumour,c.tif,,,https://example.org/c.tif
+c,tumour,c.tif,val,,https://example.org/c.tif
 """
 
 
@@ -350,6 +350,17 @@ def test_more_folds_than_patients_are_refused_before_anything_is_embedded(study)
         "task: multilabel\nclasses: [normal, tumour]\n"
     )
     assert plan(folds=4, allow_missing=True).config.folds == 4  # rare labels fall where they fall
+
+
+def test_splits_that_cannot_be_drawn_are_refused_before_anything_is_embedded(study):
+    table = study / "configs/datasets/toy.csv"
+    table.write_text("slide,label,path\na,normal,a.tif\nb,tumour,b.tif\nc,tumour,c.tif\n")
+    with one_line(
+        DatasetError,
+        match=r"toy\.csv: cannot divide the patients into 2 parts: only 1 with label 'normal'; "
+        "add slides, or name the splits in the csv's column `split`$",
+    ):
+        plan()
 
 
 @pytest.fixture

@@ -1,7 +1,8 @@
 """Dividing patients."""
 
+from collections import Counter
 from dataclasses import replace
-from itertools import pairwise
+from itertools import pairwise, product
 
 import pytest
 from hypothesis import given
@@ -9,6 +10,7 @@ from hypothesis import strategies as st
 
 from mil.errors import DatasetError
 from mil.io.tables import Slide
+from mil.io.tables.checks import check_enough
 from mil.split.folds import leave_one_out, make_folds, with_val
 from tests.split.cohorts import cohort, slide
 
@@ -67,7 +69,7 @@ def test_same_seed_same_folds_and_another_seed_other_folds():
 def test_too_few_patients_of_a_class_is_one_line():
     slides = [Slide("a", "a", "normal"), Slide("b", "b", "normal"), Slide("c", "c", "tumour")]
     with pytest.raises(
-        DatasetError, match=r"only 1 with label 'tumour'; add slides, .* or name the splits"
+        DatasetError, match=r"only 1 with label 'tumour'; add slides, or name the splits"
     ):
         make_folds(slides, 1, seed=0, **SHARES)
 
@@ -233,3 +235,32 @@ def test_folds_are_of_like_size():
         ]
         assert [len(part) for part in folds] == [4] * 5
         assert all(not first & second for first, second in pairwise(folds))
+
+
+def refusal(divide):
+    try:
+        divide()
+    except DatasetError as error:
+        return str(error)
+    return ""
+
+
+@pytest.mark.parametrize("every_label", [True, False])
+@pytest.mark.parametrize("share", [0.25, 0.9])
+def test_what_cannot_be_drawn_is_refused_before_the_run(share, every_label):
+    """By the plan as by the stage: of few patients, with and without splits of the table."""
+    outcomes = Counter()
+    for counts, fixed in product(product(range(1, 6), repeat=2), ["", "test", "val", "train"]):
+        slides = [
+            slide(f"{label}{n}", label=label, split=fixed if n == 0 else "")
+            for label, count in zip(("normal", "tumour"), counts, strict=True)
+            for n in range(count)
+        ]
+        shares = {"test_share": share, "every_label": every_label}
+        before = refusal(lambda: check_enough(slides, 1, **shares))  # noqa: B023
+        stage = refusal(lambda: make_folds(slides, 1, val_share=0.2, seed=0, **shares))  # noqa: B023
+        # Without labels that every split needs, the plan knows less.
+        assert bool(before) == bool(stage) or (stage and not every_label), (counts, fixed)
+        assert "fewer folds" not in before + stage
+        outcomes[bool(before)] += 1
+    assert min(outcomes[True], outcomes[False]) > 0

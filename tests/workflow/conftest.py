@@ -133,8 +133,12 @@ class Study:
         return {name: int(count) for name, count in table if name != "all"}, output
 
     def write_table(self, slides: dict[str, str]) -> None:
-        rows = "".join(f"{name},{name}.tif,{label}\n" for name, label in slides.items())
-        (self.folder / "configs/datasets/toy.csv").write_text("slide,path,label\n" + rows)
+        # So few slides cannot be divided: the table names the splits of one fold.
+        rows = "".join(
+            f"{name},{name}.tif,{label},{'val' if number == 1 else 'train'}\n"
+            for number, (name, label) in enumerate(slides.items())
+        )
+        (self.folder / "configs/datasets/toy.csv").write_text("slide,path,label,split\n" + rows)
         for name in slides:
             file = self.folder / f"data/toy/{name}.tif"
             if not file.exists():

@@ -14,6 +14,8 @@ from mil.io.tables import read_csv
 from tests.synthetic import bag_file, planted_bags
 from tests.workflow.conftest import ROOT
 
+# So few that they cannot be divided: slide, label, split.
+SPLIT_SLIDES = (("a", "normal", "train"), ("b", "tumour", "val"), ("c", "tumour", "train"))
 READY = {
     "bags": 1,
     "split": 1,
@@ -168,9 +170,10 @@ def test_bags_of_an_earlier_run_are_bags_too(study):
 
 @pytest.mark.slow
 def test_slides_that_could_be_fetched_are_not(study):
-    table = "slide,path,url,label,annotation,annotation_url\n" + "".join(
-        f"{name},{name}.tif,https://example.org/{name}.tif,{label},{name}.xml,https://example.org/{name}.xml\n"
-        for name, label in (("a", "normal"), ("b", "tumour"), ("c", "tumour"))
+    table = "slide,path,url,label,split,annotation,annotation_url\n" + "".join(
+        f"{name},{name}.tif,https://example.org/{name}.tif,{label},{split},{name}.xml,"
+        f"https://example.org/{name}.xml\n"
+        for name, label, split in SPLIT_SLIDES
     )
     (study.folder / "configs/datasets/toy.csv").write_text(table)
     assert study.planned("head=abmil")["fetch"] == 6
@@ -180,10 +183,9 @@ def test_slides_that_could_be_fetched_are_not(study):
 @pytest.mark.slow
 def test_a_slide_that_is_there_is_drawn_on_and_an_annotation_is_used(study):
     (study.folder / "configs/datasets/toy.csv").write_text(
-        "slide,path,label,annotation\n"
+        "slide,path,label,split,annotation\n"
         + "".join(
-            f"{name},{name}.tif,{label},{name}.xml\n"
-            for name, label in (("a", "normal"), ("b", "tumour"), ("c", "tumour"))
+            f"{name},{name}.tif,{label},{split},{name}.xml\n" for name, label, split in SPLIT_SLIDES
         )
     )
     for name in ("b.tif", "b.xml"):

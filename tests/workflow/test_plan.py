@@ -262,7 +262,11 @@ TABLES = [
         "slide,path,label\na,a.tif,benign\n",
         "label 'benign'; the dataset's classes are: normal, tumour",
     ),
-    ("slide,path,label\na,a.tif,normal\nz,z.tif,tumour\n", "z.tif"),
+    ("slide,path,label,split\na,a.tif,normal,train\nz,z.tif,tumour,val\n", "z.tif"),
+    (
+        "slide,path,label\na,a.tif,normal\nb,b.tif,tumour\n",
+        "cannot divide the patients into 2 parts: only 1 with label 'normal'; add slides, or name",
+    ),
 ]
 
 
@@ -376,7 +380,10 @@ def test_a_mask_that_comes_changes_or_goes_tiles_its_slide_anew(finished):
 
 @pytest.mark.slow
 def test_masks_of_the_table(study):
-    table = "slide,path,label,region\na,a.tif,normal,my regions/a 1.xml\nb,b.tif,tumour,\n"
+    table = (
+        "slide,path,label,split,region\n"
+        "a,a.tif,normal,train,my regions/a 1.xml\nb,b.tif,tumour,val,\n"
+    )
     (study.folder / "configs/datasets/toy.csv").write_text(table)
     done = study.snakemake("-n", "--config", "dataset=toy")
     assert done.returncode != 0

@@ -9,6 +9,7 @@ from mil.plan import locks
 from mil.plan.exits import (
     exit_on_error,
     require_container,
+    require_slide_weights,
     require_stain_package,
     require_writable_folder,
 )
@@ -16,6 +17,7 @@ from mil.plan.gpu import asks_for_gpu
 from mil.plan.make import make_plan
 from mil.plan.part_tables import refresh_part_tables
 from mil.plan.plan import TILING
+from mil.plan.unmade import slide_encoders_to_load, stain_to_normalise
 from mil.versions import STAGE_VERSION
 
 # Tells the jobs of a run whether it asks for GPUs.
@@ -112,13 +114,11 @@ def runtime_to_embed(wildcards, attempt):
 
 with exit_on_error():
     require_container(workflow.deployment_settings.deployment_method, CONFIG.container)
-    # Precomputed bags have their features.
-    if workflow.is_main_process and PLAN.precomputed_dir is None:
-        require_stain_package(
-            workflow.deployment_settings.deployment_method,
-            workflow.storage_settings.shared_fs_usage,
-            CONFIG.features.stain_norm,
-        )
+    if workflow.is_main_process:
+        DEPLOYMENT = workflow.deployment_settings.deployment_method
+        SHARED = workflow.storage_settings.shared_fs_usage
+        require_stain_package(DEPLOYMENT, SHARED, stain_to_normalise(PLAN))
+        require_slide_weights(DEPLOYMENT, SHARED, slide_encoders_to_load(PLAN))
 
 
 # Used with `--sdm apptainer` alone.

@@ -26,7 +26,7 @@ def bench_gpu(
 ) -> None:
     """Prove and time kernels, heads, encoders and stacked training on a GPU.
 
-    The exit code is 1 if a check failed or a bar was missed.
+    The exit code is 1 if a check failed or a target of speed was missed.
 
     Example: mil bench gpu --minutes 9 --json gpu.json
     """

@@ -3,12 +3,14 @@
 from collections.abc import Callable, Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
+from types import MappingProxyType
 
 from mil.errors import DatasetError
 from mil.io.tables import SPLITS, Slide
 from mil.io.tables.leakage import PatientSlide, check_patients_in_one_split
 
 FoldRow = Mapping[str, object]
+MORE_SLIDES = "add slides, or name the splits in the csv's column `split`"
 FEWER_FOLDS = "add slides, take fewer folds, or name the splits in the csv's column `split`"
 
 
@@ -55,25 +57,48 @@ def _check_one_label(slides: Sequence[Slide]) -> None:
             )
 
 
-def check_enough(slides: Sequence[Slide], folds: int, *, every_label: bool) -> None:
+def check_enough(
+    slides: Sequence[Slide], folds: int, *, every_label: bool, test_share: float
+) -> None:
     """Refuse, before anything runs, folds that could not be drawn.
 
     Args:
         slides: all slides of the table.
         folds: number of folds.
         every_label: whether each part needs patients with each label.
+        test_share: fraction of the patients held out for the test, 0 to 1.
 
     Raises:
-        DatasetError: there are fewer patients, or patients of a label, than folds.
+        DatasetError: there are fewer patients, or patients of a label, than folds, or than
+            splits that are drawn.
     """
     # Slides of a fixed test set are not divided.
+    members = [i for i, slide in enumerate(slides) if slide.split != "test"]
     if folds > 1:
-        members = [i for i, slide in enumerate(slides) if slide.split != "test"]
         check_parts(slides, members, folds, every_label)
+        return
+    named = {slide.split for slide in slides}
+    undivided = [i for i in members if not slides[i].split]
+    held_out: dict[frozenset[str], int] = {}
+    if undivided and "test" not in named:
+        check_parts(slides, undivided, 2, every_label, advice=MORE_SLIDES)
+        # Who is drawn is not known, and for other tasks nor how many: at least one.
+        held_out = {frozenset(): 1}
+        if every_label:
+            strata = strata_of(slides, undivided)
+            held_out = {labels: num_drawn(len(of), test_share) for labels, of in strata.items()}
+    if "val" not in named:
+        check_parts(slides, members, 2, every_label, held_out, advice=MORE_SLIDES)
 
 
 def check_parts(
-    slides: Sequence[Slide], members: Sequence[int], parts: int, every_label: bool
+    slides: Sequence[Slide],
+    members: Sequence[int],
+    parts: int,
+    every_label: bool,
+    held_out: Mapping[frozenset[str], int] = MappingProxyType({}),
+    *,
+    advice: str = FEWER_FOLDS,
 ) -> None:
     """Refuse to divide slides into more parts than there are patients.
 
@@ -82,25 +107,56 @@ def check_parts(
         members: indices of the slides to divide.
         parts: number of parts.
         every_label: whether each part needs patients of each label.
+        held_out: number of these patients that are held out for the test before, by their
+            labels.
+        advice: what to do.
 
     Raises:
         DatasetError: there are fewer patients, or patients of a label, than parts.
     """
+    without = " without those held out for the test" if any(held_out.values()) else ""
     patients = {slides[i].patient for i in members}
-    if len(patients) < parts:
-        raise DatasetError(
-            f"cannot divide {len(patients)} patients into {parts} parts; {FEWER_FOLDS}"
-        )
+    count = len(patients) - sum(held_out.values())
+    if count < parts:
+        raise DatasetError(f"cannot divide {count} patients{without} into {parts} parts; {advice}")
     # Numbers, sets and times have too many labels for that.
     if not every_label:
         return
     for label in sorted({slide.label for slide in slides}):
         count = len(patients_of(slides, members, label))
+        count -= sum(number for labels, number in held_out.items() if label in labels)
         if count < parts:
             raise DatasetError(
-                f"cannot divide the patients into {parts} parts: only {count} with label "
-                f"{label!r}; {FEWER_FOLDS}"
+                f"cannot divide the patients{without} into {parts} parts: only {count} with label "
+                f"{label!r}; {advice}"
             )
+
+
+def strata_of(slides: Sequence[Slide], members: Sequence[int]) -> dict[frozenset[str], list[str]]:
+    """Patients in order of their names, by the set of their labels.
+
+    Args:
+        slides: all slides of the table.
+        members: indices of the slides that count.
+    """
+    labels: dict[str, set[str]] = {}
+    for i in members:
+        labels.setdefault(slides[i].patient, set()).add(slides[i].label)
+    strata: dict[frozenset[str], list[str]] = {}
+    # Sorted, for the order of the table must not change a draw.
+    for patient in sorted(labels):
+        strata.setdefault(frozenset(labels[patient]), []).append(patient)
+    return strata
+
+
+def num_drawn(patients: int, share: float) -> int:
+    """Number of patients of a stratum that are drawn: at least one, and never all.
+
+    Args:
+        patients: number of patients of the stratum.
+        share: fraction to draw, 0 to 1.
+    """
+    return max(min(max(round(share * patients), 1), patients - 1), 0)
 
 
 def patients_of(slides: Sequence[Slide], members: Sequence[int], label: str) -> set[str]:
