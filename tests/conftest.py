@@ -6,6 +6,10 @@ import pytest
 import torch
 from hypothesis import settings
 
+from tests import type_checks
+
+type_checks.install()  # before anything of mil is imported
+
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
 
