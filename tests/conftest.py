@@ -1,5 +1,6 @@
 """What all tests share. The first lines come before anything imports Triton."""
 
+import gc
 import os
 
 import pytest
@@ -12,6 +13,16 @@ type_checks.install()  # before anything of mil is imported
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+# Modules and tests live to the end: a search for garbage among them finds none.
+gc.disable()
+
+
+def pytest_runtestloop() -> None:
+    """Search for garbage again, but only among what tests make."""
+    gc.freeze()
+    gc.enable()
+
 
 torch.set_num_threads(1)  # what is tested is small: more threads only wait for one another
 
