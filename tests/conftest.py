@@ -1,10 +1,12 @@
 """What all tests share. The first lines come before anything imports Triton."""
 
+import functools
 import gc
 import os
 
 import pytest
 import torch
+import typer.testing
 from hypothesis import settings
 
 from tests import type_checks
@@ -23,6 +25,9 @@ def pytest_runtestloop() -> None:
     gc.freeze()
     gc.enable()
 
+
+# The command line is put together from hundreds of options: once, not anew for each call.
+typer.testing._get_command = functools.cache(typer.testing._get_command)
 
 torch.set_num_threads(1)  # what is tested is small: more threads only wait for one another
 
