@@ -1,13 +1,33 @@
 """What all tests share. The first lines come before anything imports Triton."""
 
+import functools
+import gc
 import os
 
 import pytest
 import torch
+import typer.testing
 from hypothesis import settings
+
+from tests import type_checks
+
+type_checks.install()  # before anything of mil is imported
 
 if not torch.cuda.is_available():
     os.environ.setdefault("TRITON_INTERPRET", "1")
+
+# Modules and tests live to the end: a search for garbage among them finds none.
+gc.disable()
+
+
+def pytest_runtestloop() -> None:
+    """Search for garbage again, but only among what tests make."""
+    gc.freeze()
+    gc.enable()
+
+
+# The command line is put together from hundreds of options: once, not anew for each call.
+typer.testing._get_command = functools.cache(typer.testing._get_command)
 
 torch.set_num_threads(1)  # what is tested is small: more threads only wait for one another
 

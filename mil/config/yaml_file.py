@@ -1,6 +1,8 @@
 """YAML files of other people: read within bounds, and with one meaning for each key."""
 
 from collections.abc import Hashable
+from copy import deepcopy
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -90,7 +92,7 @@ def read_yaml(path: Path) -> Any:
     """
     text = _read_text(path)
     try:
-        return yaml.load(text, _BoundedLoader)
+        return deepcopy(_parse(text))
     except _Refused as error:
         raise ConfigError(f"{path}: {error}") from None
     except yaml.MarkedYAMLError as error:
@@ -98,6 +100,12 @@ def read_yaml(path: Path) -> Any:
     # The library's constructors pass on the errors of int, date and others.
     except Exception as error:  # noqa: BLE001
         raise ConfigError(f"{path}: not YAML: {brief(error)}") from None
+
+
+@lru_cache(maxsize=16)
+def _parse(text: str) -> Any:
+    """A process reads the same few files again and again, and the parser is slow."""
+    return yaml.load(text, _BoundedLoader)
 
 
 def _read_text(path: Path) -> str:

@@ -125,3 +125,12 @@ def test_a_fault_quotes_no_more_than_a_line_holds():
     with one_line(ConfigError, match=r"and 4990 more") as caught:
         checked(DatasetConfig, {"classes": list(range(5000))}, "d.yaml")
     assert len(str(caught.value)) < 1500
+
+
+def test_values_that_are_changed_are_not_read_again(tmp_path):
+    path = tmp_path / "a.yaml"
+    path.write_text("a: [1]")
+    read_yaml(path)["a"].append(2)
+    assert read_yaml(path) == {"a": [1]}
+    path.write_text("a: [3]")
+    assert read_yaml(path) == {"a": [3]}

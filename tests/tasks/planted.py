@@ -35,22 +35,22 @@ def label_of(kind: str, u: float, v: float, luck: float) -> str:
     return f"{time:.2f}" if luck < 0.7 else f"{0.8 * time:.2f}+"
 
 
-def write_study(folder: Path, kind: str, *, shuffled: bool = False) -> Path:
+def write_study(folder: Path, kind: str, *, shuffled: bool = False, count: int = COUNT) -> Path:
     """Write bags, `toy.yaml`, `toy.csv` and `folds.csv` of one fold.
 
-    `shuffled`: labels are independent of the bags.
+    `shuffled`: labels are independent of the bags. `count`: slides, the last of them for testing.
     """
     draw = np.random.default_rng(3)
-    hidden = draw.normal(size=(COUNT, 2))
+    hidden = draw.normal(size=(count, 2))
     rows = []
     folds = []
     labels = [label_of(kind, *pair, draw.random()) for pair in hidden]
-    for i in range(COUNT):
+    for i in range(count):
         slide = f"s{i:02d}"
         features = 0.5 * draw.normal(size=(6, 8))
         features[:, :2] += hidden[i]
         bag_file(folder / "bags" / f"{slide}.h5", slide, features.astype(np.float32))
-        label = labels[(i * 7 + 3) % COUNT if shuffled else i]
+        label = labels[(i * 7 + 3) % count if shuffled else i]
         rows.append({"slide": slide, "patient": f"p{i // 2:02d}", "label": label})
         folds.append(
             {

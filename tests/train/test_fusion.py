@@ -36,7 +36,7 @@ def study(tmp_path):
     (tmp_path / "d.yaml").write_text("classes: [normal, tumour]\n")
     (tmp_path / "fast.yaml").write_text(
         "name: abmil\noptions: {hidden: 16, attention: 8, dropout: 0}\nlosses: {cross_entropy: 1}\n"
-        "train: {epochs: 30, lr: 0.01, batch_bags: 4}\n"
+        "train: {epochs: 3, lr: 0.01, batch_bags: 4}\n"
     )
     divide(tmp_path, fusion="early")
     fit(tmp_path, "out/folds.csv", "head")

@@ -13,7 +13,7 @@ from mil.losses.tasks import target_tensor
 from mil.train.stage import run as train
 from mil.trained import apply, load_trained
 from tests.messages import one_line
-from tests.tasks.planted import write_study
+from tests.tasks.planted import TRAIN, VAL, write_study
 
 # Metric of each task and the least value that counts as learnt.
 ENOUGH = {
@@ -135,7 +135,7 @@ REFUSED = [
 
 @pytest.mark.parametrize(("kind", "recipe", "how", "message"), REFUSED)
 def test_what_does_not_go_together_is_one_line(tmp_path, kind, recipe, how, message):
-    study = write_study(tmp_path, kind)
+    study = write_study(tmp_path, kind, count=TRAIN + VAL)
     with one_line(ConfigError, match=message):
         learnt(study, recipe, how)
     assert not (study / "head").exists()

@@ -55,6 +55,7 @@ def test_a_slide_that_lacks_one_bag_only_is_read_for_that(study):
     )
 
 
+@pytest.mark.slow
 def test_encoders_with_other_tiles_are_read_apart(study):
     yaml = (ROOT / "configs/encoders.yaml").read_text()
     other = "wide: {timm: resnet18, dim: 512, mpp: 1.0, weights: random, licence: none}\n"

@@ -152,6 +152,7 @@ def test_a_score_that_was_damaged_is_made_drawn_and_evaluated_anew(finished):
 LISTS = ["head=abmil", "slides_per_job={tile: 2, features: 4, score: 4, heatmap: 2}"]
 
 
+@pytest.mark.slow
 def test_a_part_takes_a_list_of_slides(study):
     """Two jobs of two slides."""
     study.write_table({"a": "normal", "b": "tumour", "c": "tumour", "d": "normal"})

@@ -51,8 +51,15 @@ def slide(request, tmp_path_factory):
 
 
 @pytest.mark.parametrize("decoder", ["auto", pytest.param("openslide", marks=pytest.mark.slow)])
-@pytest.mark.parametrize("mpp", [RUMC, UMCU], ids=["0.243", "0.226"])
-@pytest.mark.parametrize("target", [TARGET_MPP, 0.75])
+@pytest.mark.parametrize(
+    ("mpp", "target"),
+    [
+        (RUMC, TARGET_MPP),
+        (UMCU, 0.75),
+        pytest.param(RUMC, 0.75, marks=pytest.mark.slow),
+        pytest.param(UMCU, TARGET_MPP, marks=pytest.mark.slow),
+    ],
+)
 def test_tiles_lie_where_the_grid_says_and_show_the_scale_asked_for(slide, mpp, target, decoder):
     path, width = slide
     side = footprint_px(TILE_PX, target, mpp)
