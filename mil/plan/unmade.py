@@ -1,4 +1,4 @@
-"""What a run has yet to make, by the tables of its parts; after `mil.plan.part_tables.refresh_part_tables`."""
+"""Bags and vectors that a run has yet to make, by the tables of its parts."""
 
 from collections.abc import Iterable, Sequence
 from pathlib import Path
