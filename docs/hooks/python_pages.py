@@ -38,7 +38,13 @@ PACKAGES = {
         "mil.io.atomic",
     ),
     "slides": ("mil.io.slides.reader", "mil.io.slides.resolution", "mil.io.slides.stream"),
-    "config": ("mil.config.base", "mil.config.run", "mil.config.recipes", "mil.config.encoders"),
+    "config": (
+        "mil.config.base",
+        "mil.config.run",
+        "mil.config.stages",
+        "mil.config.recipes",
+        "mil.config.encoders",
+    ),
     "statistics": (
         "mil.statistics.delong",
         "mil.statistics.bootstrap",

@@ -26,7 +26,7 @@ from mil.bench.learn_rows import LearnRun, references_of, rows_of
 from mil.bench.learn_table import difference_table, learn_table
 from mil.bench.results_table import BenchmarkTable
 from mil.config import Recipe
-from mil.config.run import StainNorm
+from mil.config.stages import StainNorm
 from mil.config.stain import NO_STAIN_NORM
 from mil.progress import progress
 

@@ -17,7 +17,7 @@ from PIL import Image
 from mil.bench.learn_bank import VERSION, FeatureBank, ToolCohort, stain_file, write_features
 from mil.bench.learn_stains import stain_groups
 from mil.config import FeaturesConfig, encoder_name, load_encoder
-from mil.config.run import StainNorm
+from mil.config.stages import StainNorm
 from mil.config.stain import NO_STAIN_NORM
 from mil.demo.composite import JPEG_QUALITY, oriented, stained
 from mil.demo.composite_plan import (

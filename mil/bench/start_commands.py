@@ -1,18 +1,13 @@
 """`mil bench start` and `mil bench pipeline` at the command line."""
 
-from pathlib import Path
 from typing import Annotated
 
 import typer
 
+from mil.bench.options import Json
+
 Repeats = Annotated[
     int, typer.Option(min=1, help="Number of repeats of each measurement; the least is reported.")
-]
-Json = Annotated[
-    Path | None,
-    typer.Option(
-        "--json", help="JSON file to write the table and a description of the machine to."
-    ),
 ]
 
 

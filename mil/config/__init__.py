@@ -27,18 +27,16 @@ from mil.config.recipes import (
     of_recipe,
     recipe_path,
 )
-from mil.config.run import (
-    Config,
+from mil.config.run import Config, Fusion, load_config
+from mil.config.stages import (
     EvaluateConfig,
     FeaturesConfig,
     FetchConfig,
-    Fusion,
     HeatmapConfig,
     ScoreConfig,
     SlidesPerJob,
     SplitConfig,
     TileConfig,
-    load_config,
 )
 from mil.config.yaml_file import read_yaml
 

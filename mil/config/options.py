@@ -6,7 +6,7 @@ from typing import Annotated, Any, Literal
 import typer
 
 from mil.config.base import Section
-from mil.config.run import FeaturesConfig, TileConfig
+from mil.config.stages import FeaturesConfig, TileConfig
 
 
 def option(section: type[Section], field: str, *flags: str, **settings: Any) -> Any:

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Float
 
 from mil.config import dataset_path
-from mil.config.run import Ablate
+from mil.config.stages import Ablate
 from mil.errors import DatasetError, FormatError
 from mil.evaluate.annotations import SlideAnnotations
 from mil.evaluate.attention import attended_slide

@@ -11,7 +11,7 @@ import torch
 from torch import nn
 
 from mil.bags import Bags
-from mil.config.run import Evidence
+from mil.config.stages import Evidence
 from mil.errors import DatasetError, FormatError
 from mil.heads import Remover, SelectsTiles
 from mil.io.atomic import check_not_inputs

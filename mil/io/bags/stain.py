@@ -11,7 +11,7 @@ from jaxtyping import Float
 from pydantic import Field, ValidationError, model_validator
 
 from mil.config import Section
-from mil.config.run import StainNorm
+from mil.config.stages import StainNorm
 from mil.config.stain import NO_STAIN_NORM
 from mil.errors import FormatError
 from mil.io.bags.content import BagHeader
