@@ -10,7 +10,9 @@ from mil.bench.operation_commands import bench_graph, bench_kernels
 from mil.bench.slide_commands import bench_features, bench_read, bench_tile
 from mil.bench.start_commands import bench_pipeline, bench_start
 
-bench_app = typer.Typer(help="Measure throughput on this machine.", no_args_is_help=True)
+bench_app = typer.Typer(
+    help="Measure speed, memory and learning on this machine.", no_args_is_help=True
+)
 bench_app.command("start")(bench_start)
 bench_app.command("pipeline")(bench_pipeline)
 bench_app.command("gpu")(bench_gpu)

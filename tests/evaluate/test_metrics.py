@@ -247,6 +247,7 @@ def test_the_same_study_gives_the_same_bytes(study):
     assert first["test_patients"]["n_patients"] == 3
 
 
+@pytest.mark.slow
 def test_the_last_epoch_is_evaluated_too(study):
     first = evaluated(study, "out")
     assert first["last"]["n_slides"] == 6

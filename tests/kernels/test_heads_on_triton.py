@@ -29,7 +29,7 @@ CONSUMERS = (
     "bag_attn",
     "window_attn",
 )  # of `choose_backend`; what is masked stays drawn alike
-SLOW = ("acmil_mha", "mixed_abmil")
+SLOW = ("acmil_mha", "graph_select", "mixed_abmil")
 SIZES = (5, 1, 12)
 LABELS = torch.tensor([0, 2, 1])
 

@@ -409,6 +409,7 @@ def draw(folder, name, bag=None, annotation=None):
     )
 
 
+@pytest.mark.slow
 def test_evaluate_and_heatmap_need_no_torch(scored):
     """A `torch` that cannot be imported stands first on the path."""
     for name in ("torch", "timm"):

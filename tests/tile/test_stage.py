@@ -194,6 +194,7 @@ def test_tiles_are_judged(tmp_path):
         assert ((values >= 0) & (values <= 1)).all()
 
 
+@pytest.mark.slow
 def test_flags_and_sheet_lie_right_where_the_scan_does_not_begin_at_the_corner(
     tmp_path, monkeypatch
 ):

@@ -230,7 +230,8 @@ def test_pictures_smaller_than_the_smallest_piece(side, share):
     assert find_tissue(picture, 2.0, 0.02).tissue.mean() == share
 
 
-@pytest.mark.parametrize("um_per_px", [pytest.param(2.0, marks=pytest.mark.slow), 8.0])
+@pytest.mark.slow
+@pytest.mark.parametrize("um_per_px", [2.0, 8.0])
 def test_flips_and_turns_give_the_same_mask(um_per_px):
     picture = glass((800, 800))
     pen = np.zeros((800, 800), bool)

@@ -118,6 +118,7 @@ def test_a_head_never_gets_the_test_bags_of_its_fold(two_folds, monkeypatch):
     ]
 
 
+@pytest.mark.slow
 def test_a_job_that_fails_loses_no_finished_head(two_folds, capfd):
     train_all(two_folds, "acmil", runs_of(two_folds, out="undisturbed"))
     steps = 3 * 2  # epochs, steps an epoch: the third head is under way

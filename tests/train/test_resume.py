@@ -49,7 +49,7 @@ def a_checkpoint_each_epoch(monkeypatch):
 @pytest.mark.parametrize(
     ("head", "moments"),
     [
-        ("acmil", 3),
+        ("acmil", 1),
         *(
             pytest.param(head, moments, marks=pytest.mark.slow)
             for head, moments in [("acmil", 10), ("ibmil", 2), ("mhim", 10), ("graph_select", 3)]

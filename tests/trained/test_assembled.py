@@ -137,7 +137,8 @@ def study(tmp_path_factory):
     return study
 
 
-@pytest.mark.parametrize("name", ["abmil", pytest.param("graph_select", marks=pytest.mark.slow)])
+@pytest.mark.slow
+@pytest.mark.parametrize("name", ["abmil", "graph_select"])
 def test_it_is_scored_evaluated_and_drawn(study, name, tmp_path):
     metrics = evaluate(
         str(study / "toy.yaml"),

@@ -123,6 +123,7 @@ def test_no_slide_is_fetched_tiled_or_embedded(study):
     assert study.planned("head=abmil", BAGS) == {}
 
 
+@pytest.mark.slow
 def test_commands_are_told_of_bags_and_of_no_tiles_without_torch(study, monkeypatch):
     """A `torch` that cannot be imported stands first on the path."""
     for name in ("torch", "timm"):

@@ -290,6 +290,7 @@ def test_missing_slides_can_be_left_out(study):
 DEMO = {"tile": 2, "features": 4, "score": 3, "heatmap": 3}
 
 
+@pytest.mark.slow
 def test_the_dry_run_of_the_demo_needs_no_torch(tmp_path):
     """A `torch` that cannot be imported stands first on the path."""
     for name in ("torch", "timm"):
