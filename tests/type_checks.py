@@ -29,9 +29,15 @@ def jaxtyped(function: Any = None, *, typechecker: Callable[[Any], Any]) -> Any:
         return function
     if "<locals>" in function.__qualname__:
         return _uncompiled(function)
-    if inspect.isgeneratorfunction(function):
+    if inspect.isgeneratorfunction(function) or _names_what_is_not_imported(function):
         return FULL(function, typechecker=typechecker)
     return _in_its_own_scope(function, typechecker(function))
+
+
+def _names_what_is_not_imported(function: Callable[..., Any]) -> bool:
+    """Whether an annotation names a type that only type checkers import."""
+    texts = [hint for hint in function.__annotations__.values() if isinstance(hint, str)]
+    return any(hint not in function.__globals__ for hint in texts)
 
 
 def _in_its_own_scope(function: Callable[..., Any], checked: Callable[..., Any]) -> Any:

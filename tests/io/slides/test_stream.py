@@ -51,6 +51,7 @@ def slides(tmp_path_factory) -> list[Path]:
 @pytest.fixture(autouse=True)
 def nothing_is_left_behind():
     resource_tracker.ensure_running()  # keeps a pipe, for spawning
+    gc.collect()  # files of other tests
     before = open_files(), threading.active_count()
     yield
     gc.collect()
