@@ -72,9 +72,10 @@ def test_a_run_beside_a_living_one_names_it(folder, monkeypatch):
 
 def test_another_program_is_no_run():
     assert not locks._is_snakemake(os.getpid()) or "snakemake" in " ".join(sys.orig_argv)
-    with subprocess.Popen(
-        [sys.executable, "-c", "input()", "snakemake"], stdin=subprocess.PIPE
-    ) as process:
+    command = [sys.executable, "-c", "print(flush=True); input()", "snakemake"]
+    with subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE) as process:
+        # Until then its command line may still be that of this process.
+        process.stdout.readline()
         assert locks._is_snakemake(process.pid)
         process.communicate(b"\n")
     assert not locks._is_snakemake(process.pid)
