@@ -16,7 +16,7 @@ STAGE_VERSION = {
     "evaluate": 8,
     "compare": 2,
     "fewshot": 1,
-    "heatmap": 8,
+    "heatmap": 9,
     "refine": 1,
     "card": 4,
     "report": 7,

@@ -127,9 +127,12 @@ def draw_map(
     heading = TITLES[kind]
     if maps.selected is not None:
         chosen = maps.selected >= MAJORITY
-        first, last = _edges(drawn)
-        coloured = outlined(coloured, first[chosen], last[chosen])
-        heading += ", selected tiles outlined"
+        if chosen.all():
+            heading += ", all tiles selected"
+        else:
+            first, last = _edges(drawn)
+            coloured = outlined(coloured, first[chosen], last[chosen])
+            heading += ", selected tiles outlined"
     with atomic_path(out) as scratch:
         draw(
             scratch,

@@ -23,6 +23,8 @@ from mil.heatmap.scales import Shading
 
 # Lines around selected tiles: no colour of a map is like cyan.
 SELECTED = "#00e5ff"
+# Widest such line, a part of the picture's width: 2 points where it is shown.
+WIDEST_LINE = 1 / 200
 ANNOTATED = "#00c853"
 TISSUE = "#1565c0"
 CAUTION = "#9a4f00"
@@ -78,8 +80,10 @@ def outlined(
     pen = ImageDraw.Draw(marked)
     # Pillow's rectangles include their second corner. A tile below a pixel still has one.
     within = np.maximum(last - 1, first)
+    widest = image.width * WIDEST_LINE
     for box in np.hstack([first, within]).tolist():
-        width = max(1, round((box[2] - box[0] + 1) / 10))
+        side = box[2] - box[0] + 1
+        width = max(1, round(min(side / 10, widest)))
         pen.rectangle(box, outline=SELECTED, width=width)
     return marked
 

@@ -16,6 +16,7 @@ from mil.errors import DatasetError, FormatError
 from mil.heads import build_head
 from mil.heatmap import stage as heatmap_stage
 from mil.heatmap.canvas import GREY
+from mil.heatmap.render import outlined
 from mil.heatmap.scales import OPACITY
 from mil.io.annotations import feature, write_geojson
 from mil.io.bags import read_bag, write_bag
@@ -450,10 +451,10 @@ def test_features_that_no_head_can_take_are_one_line(slide, change, message):
     assert not (slide / "out").exists()
 
 
-def selecting(folder, seed: int):
-    """A head that answers from two tiles."""
+def selecting(folder, seed: int, least: int = 1):
+    """A head that answers from two tiles, or from more."""
     torch.manual_seed(seed)
-    options = {"hidden": 8, "attention": 8, "keep_share": 0.4, "keep_least": 1}
+    options = {"hidden": 8, "attention": 8, "keep_share": 0.4, "keep_least": least}
     recipe = Recipe(name="graph_select", options=options, losses={"cross_entropy": 1})
     weights = build_head("graph_select", options, dim=DIM, classes=2).state_dict()
     trained = load_trained(head(folder, seed))[1]
@@ -480,11 +481,30 @@ def test_selected_tiles_are_marked_everywhere(slide, monkeypatch):
         [one["properties"]["measurements"]["selected"] for one in layer(slide)], share, atol=1e-3
     )
     assert drawn["heading"] == "attention, selected tiles outlined"
-    corner = np.rint((COORDS[:5] - ORIGIN) / 10).astype(int) + 1
+    corner = np.rint((COORDS[:5] - ORIGIN) / 10).astype(int)
     cyan = (np.asarray(drawn["p"][1])[corner[:, 1], corner[:, 0]] == (0, 229, 255)).all(1)
     assert cyan.tolist() == (share >= 0.5).tolist()
     middle = corner + 20
     assert not (np.asarray(drawn["p"][1])[middle[:, 1], middle[:, 0]] == (0, 229, 255)).all(1).any()
+
+
+def test_small_slides_whose_tiles_are_all_selected_are_not_outlined(slide, monkeypatch):
+    drawn = {}
+    monkeypatch.setattr(
+        "mil.heatmap.picture.draw",
+        lambda path, *pictures, **given: drawn.update(p=pictures, **given) or path.touch(),
+    )
+    heatmap(slide, [selecting(slide, 1, least=16)])
+    assert drawn["heading"] == "attention, all tiles selected"
+    assert not (np.asarray(drawn["p"][1]) == (0, 229, 255)).all(-1).any()
+
+
+def test_lines_around_selected_tiles_are_thin():
+    image = Image.new("RGB", (400, 300))
+    marked = np.asarray(outlined(image, np.array([[100, 50]]), np.array([[300, 250]])))
+    is_line = (marked == (0, 229, 255)).all(-1)
+    assert is_line[:, 200].nonzero()[0].tolist() == [50, 51, 248, 249]
+    assert is_line[150].nonzero()[0].tolist() == [100, 101, 298, 299]
 
 
 def test_heads_that_use_all_tiles_mark_none(slide):
