@@ -27,12 +27,12 @@ LEAST_LENGTH = 32
 Bounds = tuple[int, int]  # first row of a segment, and the row after its last
 
 
-class Places(NamedTuple):
-    """Places of packed rows in a block, in which some places hold none."""
+class Slots(NamedTuple):
+    """Slots of a block, some of which hold no row."""
 
-    ended: Bool[Tensor, "segments length"]  # places after the end of a segment
-    filling: Int[Tensor, " places"]  # row at each place; after the end the segment's first
-    filled: Int[Tensor, " rows"]  # place of each row
+    ended: Bool[Tensor, "segments length"]  # slots after the end of a segment
+    filling: Int[Tensor, " slots"]  # row in each slot; after the end the segment's first
+    filled: Int[Tensor, " rows"]  # slot of each row
 
 
 class Padding(NamedTuple):
@@ -41,20 +41,20 @@ class Padding(NamedTuple):
     segments: int
     length: int  # of the longest segment
     rows: slice | Int[Tensor, " rows"]  # the segments' rows among all
-    places: Places | None  # None: segments of one length, in a row
+    slots: Slots | None  # None: segments of one length, in a row
 
     def fill(self, packed: Shaped[Tensor, "all ..."]) -> Shaped[Tensor, "segments length ..."]:
         """Block of the segments' rows; a shorter one is filled up with its first row."""
-        if self.places is None:
+        if self.slots is None:
             rows = packed[self.rows]
         else:
-            rows = packed.index_select(0, self.places.filling)
+            rows = packed.index_select(0, self.slots.filling)
         return rows.view(self.segments, self.length, *packed.shape[1:])
 
     def take(self, block: Shaped[Tensor, "segments length ..."]) -> Shaped[Tensor, "rows ..."]:
         """Inverse of `fill`: the rows without what filled up the block."""
         rows = block.flatten(0, 1)
-        return rows if self.places is None else rows.index_select(0, self.places.filled)
+        return rows if self.slots is None else rows.index_select(0, self.slots.filled)
 
 
 class Pair(NamedTuple):
@@ -62,7 +62,7 @@ class Pair(NamedTuple):
 
     queries: Padding
     keys: Padding
-    # Keys that a query does not see, in each segment of the paddings: places after the end of a
+    # Keys that a query does not see, in each segment of the paddings: slots after the end of a
     # segment, or those of other segments.
     hidden: Bool[Tensor, "segments #queries keys"] | None
 
@@ -85,7 +85,7 @@ def padded_pairs(
         of_keys = of_queries
         if not same:
             of_keys = _padding([keys[number] for number in block], device)
-        hidden = None if of_keys.places is None else of_keys.places.ended[:, None]
+        hidden = None if of_keys.slots is None else of_keys.slots.ended[:, None]
         yield Pair(of_queries, of_keys, hidden)
 
 
@@ -122,7 +122,7 @@ def in_order(
 
     Args:
         parts: Rows of each block, as `Padding.take` returns them.
-        paddings: Places of the blocks, which together hold each row once.
+        paddings: Those of the blocks, which together hold each row once.
     """
     if len(parts) == 1:
         return parts[0]
@@ -174,4 +174,4 @@ def _padding(segments: Sequence[Bounds], device: torch.device) -> Padding:
     filling = (firsts + numbers).where(~ended, firsts).flatten()
     filled = (~ended).flatten().nonzero()[:, 0]
     rows = every if in_a_row else filling[filled]
-    return Padding(len(segments), longest, rows, Places(ended, filling, filled))
+    return Padding(len(segments), longest, rows, Slots(ended, filling, filled))

@@ -74,7 +74,7 @@ class Mixer(nn.Module):
         solved = []
         paddings = []
         for padding, *_ in padded_pairs(offsets, offsets):
-            ended = None if padding.places is None else padding.places.ended
+            ended = None if padding.slots is None else padding.slots.ended
             block = self._solved_block(
                 padding.fill(queries), padding.fill(keys), padding.fill(summary), ended
             )

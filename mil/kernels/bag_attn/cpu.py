@@ -206,9 +206,9 @@ def bag_attn_backward(
         block = _block(pair, queries, keys, values, key_bias)
         do = _by_key_head(pair.queries.fill(d_rows), key_heads)
         log = pair.queries.fill(lse)
-        if pair.queries.places is not None:
+        if pair.queries.slots is not None:
             # What fills a segment up has no part in the gradients: its p is 0.
-            log.masked_fill_(pair.queries.places.ended[..., None], torch.inf)
+            log.masked_fill_(pair.queries.slots.ended[..., None], torch.inf)
         of_block = _block_backward(
             block,
             do,
