@@ -1,7 +1,9 @@
 """The harness itself: each fault of a reader is found, and inputs repeat."""
 
+import importlib
 import os
 import subprocess
+import sys
 import threading
 from pathlib import Path
 
@@ -145,6 +147,18 @@ def test_a_reader_that_waits_for_ever_is_ended(fakes):
     assert finding.kind == "hang"
     assert "wait" in finding.place
     assert finding.repeat == "python -m tests.fuzz --repeat waiting 1"
+
+
+def test_a_late_import_of_a_module_never_compiled_is_no_fault(fakes, tmp_path, monkeypatch):
+    monkeypatch.setattr(sys, "dont_write_bytecode", False)
+    monkeypatch.syspath_prepend(tmp_path)
+    (tmp_path / "late_module.py").write_text("x = 1\n")
+
+    def late(folder, out):
+        importlib.import_module("late_module")
+
+    fakes["late"] = Door("late", fakes["fine"].seeds, late)
+    assert list(pool.Pool(1, seconds=60.0).run([("late", 5)])) == []
 
 
 LIGHT = ("geojson", "xml", "init_csv", "dataset_yaml", "recipe", "splits", "config", "bag")

@@ -83,4 +83,6 @@ def forbid(scratch: Path, canary: Path, report: int) -> None:
                 if is_outside(arguments[number]):
                     refuse(f"changes {arguments[number]!r} ({event})")
 
+    # A module that a reader imports late would store its bytecode beside itself.
+    sys.dont_write_bytecode = True
     sys.addaudithook(hook)
