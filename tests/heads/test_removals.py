@@ -1,5 +1,7 @@
 """Logits without a tile, and of a tile alone: those that the head itself gives."""
 
+from functools import partial
+
 import pytest
 import torch
 
@@ -107,10 +109,12 @@ def test_bags_in_chunks_that_are_kept_or_computed_again(monkeypatch, room):
     monkeypatch.undo()
     many = head.remover()(join([FEATURES]))
     order = torch.arange(TILES).flip(0)
-    torch.testing.assert_close(few.alone(), many.alone())
-    torch.testing.assert_close(few.effect(), many.effect())
+    # float64 numbers of float32 rows, which round by the size of a chunk.
+    as_float32 = partial(torch.testing.assert_close, rtol=1.3e-6, atol=1e-5)
+    as_float32(few.alone(), many.alone())
+    as_float32(few.effect(), many.effect())
     for one, other in zip(few.kept(order, [2, 9]), many.kept(order, [2, 9]), strict=True):
-        torch.testing.assert_close(one, other)
+        as_float32(one, other)
 
 
 def attend_to(head, factor):
