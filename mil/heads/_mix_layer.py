@@ -1,6 +1,7 @@
 """A layer in which the tiles of a bag exchange information, by any mixer.
 
-``h + dropout(W_o · mix(Q, K, V))`` of normalised tiles, without a feed-forward network.
+``h + s · dropout(W_o · mix(Q, K, V))`` of normalised tiles, with a constant s, without a
+feed-forward network.
 """
 
 from collections.abc import Callable, Iterator
@@ -71,7 +72,9 @@ def is_ordered(options: MixOptions) -> bool:
 class MixLayer(nn.Module):
     """Layer norm, projections by head, mixer, output layer, and the tile itself added."""
 
-    def __init__(self, options: MixOptions, hidden: int, dropout: float) -> None:
+    def __init__(
+        self, options: MixOptions, hidden: int, dropout: float, context_scale: float = 1.0
+    ) -> None:
         super().__init__()
         if hidden % options.heads:
             raise ConfigError(
@@ -80,6 +83,7 @@ class MixLayer(nn.Module):
         query_heads, key_heads = options.num_heads
         self.shape = Shape(query_heads, key_heads, hidden // options.heads)
         self.collapse = options.collapse
+        self.context_scale = context_scale
         self.norm = nn.LayerNorm(hidden)
         self.query = nn.Linear(hidden, query_heads * self.shape.width, bias=False)
         self.mix = build_mixer(options, self.shape)
@@ -118,8 +122,7 @@ class MixLayer(nn.Module):
     def _with_context(self, tiles: Tensor, mixed: Tensor) -> Tensor:
         joined = mixed.flatten(1)
         context = joined if self.collapse else self.out(joined)
-        with_context: Tensor = tiles + self.dropout(context)
-        return with_context
+        return torch.add(tiles, self.dropout(context), alpha=self.context_scale)
 
     def rolled_out(
         self,

@@ -47,6 +47,9 @@ class Config(ReducerConfig):
         description="Rule by which tiles attend to each other: `attention` and its options.",
     )
     mix_dropout: float = Field(0.1, ge=0, lt=1, description="Dropout after a layer, 0 to 1.")
+    context_scale: float = Field(
+        1.0, gt=0, le=1, description="Factor of what a layer adds to a tile, 0 to 1."
+    )
 
     def width(self, dim: int) -> int:
         """Width after the reducer, for features of `dim` numbers."""
@@ -72,7 +75,8 @@ class Head(nn.Module):
             project(config, dim, hidden), nn.ReLU(), Dropout(config.dropout)
         )
         self.layers = nn.ModuleList(
-            MixLayer(config.mix, hidden, config.mix_dropout) for _ in range(config.layers)
+            MixLayer(config.mix, hidden, config.mix_dropout, config.context_scale)
+            for _ in range(config.layers)
         )
         # A mixer that takes runs of the bag's order depends on it.
         self.ordered = config.layers > 0 and is_ordered(config.mix)

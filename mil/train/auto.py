@@ -99,8 +99,12 @@ RULES = (
         # Its scores begin near zero, and 400 steps at the rate of the others leave them there. Not
         # for larger cohorts: one of two of 100 slides came to 0.72 so, both to 1.00 at that rate.
         lr_of_head={"mha": 3e-3},
-        # Whole messages of neighbours tell few slides apart without their tumour.
-        options_of_head={"graph_select": {"message_scale": 0.3}},
+        # Whole messages of neighbours, or a whole context, tell few slides apart without their
+        # tumour.
+        options_of_head={
+            "graph_select": {"message_scale": 0.3},
+            "mixed_abmil": {"context_scale": 0.03},
+        },
     ),
     SizeRule(
         2**63,

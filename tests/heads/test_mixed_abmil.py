@@ -101,6 +101,18 @@ def test_context_reaches_a_tile_and_no_other_bag():
     assert torch.equal(before.scores[4:], after.scores[4:])
 
 
+def test_context_is_scaled():
+    head = built(mix={"attention": "full"}).eval()
+    layer = head.layers[0]
+    places = Places(bags().offsets, None)
+    tiles = head.reduce(bags().features)
+    by_one = layer(tiles, places).tiles
+    layer.context_scale = 0.25
+    by_quarter = layer(tiles, places).tiles
+    torch.testing.assert_close(by_quarter - tiles, (by_one - tiles) / 4)
+    assert built(context_scale=0.5).layers[0].context_scale == 0.5
+
+
 def test_samples_of_hyper_attention_are_the_same_at_every_prediction_and_saved():
     options = {"attention": "hyper", "heads": 2, "exact_below": 0, "block": 2, "samples": 2}
     head = built(mix=options)

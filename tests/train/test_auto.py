@@ -131,12 +131,16 @@ def test_heads_that_begin_with_flat_attention_get_settings_of_their_own(name, op
     assert plan_recipe(load_recipe(name), regression).options == load_recipe(name).options
 
 
-def test_messages_of_neighbours_are_weaker_in_small_cohorts():
-    graph_select = load_recipe("graph_select")
-    assert plan_recipe(graph_select, COHORT).options["message_scale"] == pytest.approx(0.3)
+@pytest.mark.parametrize(
+    ("name", "option", "planned"),
+    [("graph_select", "message_scale", 0.3), ("mixed_neighbourhood", "context_scale", 0.03)],
+)
+def test_tiles_tell_each_other_less_in_small_cohorts(name, option, planned):
+    recipe = load_recipe(name)
+    assert plan_recipe(recipe, COHORT).options[option] == pytest.approx(planned)
     larger = COHORT.model_copy(update={"num_slides": 130})
-    assert "message_scale" not in plan_recipe(graph_select, larger).options
-    assert "message_scale" not in plan_recipe(load_recipe("abmil"), COHORT).options
+    assert option not in plan_recipe(recipe, larger).options
+    assert option not in plan_recipe(load_recipe("abmil"), COHORT).options
 
 
 def test_a_task_that_compares_the_bags_of_a_batch_gets_enough_of_them():

@@ -6,7 +6,7 @@ block twice in float32, and pads with keys of zero that take attention; both are
 """
 
 import math
-from itertools import groupby, pairwise
+from itertools import pairwise
 from typing import Literal
 
 import torch
@@ -17,6 +17,7 @@ from torch.utils.checkpoint import checkpoint
 
 from mil.bags import MASKED
 from mil.heads._mixers.base import MixOptions, Places, Rows, Shape
+from mil.heads._mixers.small_bags import mix_by_size
 from mil.heads._mixers.sorting import centred_projections, ordered_by
 from mil.kernels.bag_attn import bag_attn
 
@@ -50,17 +51,13 @@ class Mixer(nn.Module):
 
     def forward(self, rows: Rows, places: Places) -> Tensor:
         """Mixed rows [tiles, query heads, value width]."""
-        limit = self.options.exact_below
-        ends = places.offsets.tolist()
-        mixed = []
-        # Small bags that follow one another are mixed together.
-        for is_small, bags in groupby(pairwise(ends), lambda bag: bag[1] - bag[0] <= limit):
-            of_bags = [slice(*bag) for bag in bags]
-            if is_small:
-                mixed.append(_exact(rows, of_bags))
-            else:
-                mixed += [self._sampled(Rows(*(row[bag] for row in rows[:3]))) for bag in of_bags]
-        return torch.cat(mixed)
+        return mix_by_size(rows, places, self.options.exact_below, self._sampled_each)
+
+    def _sampled_each(self, rows: Rows, places: Places) -> Tensor:
+        """Mixed rows of bags."""
+        bags = pairwise(places.offsets.tolist())
+        of_bags = (Rows(*(row[slice(*bag)] for row in rows[:3])) for bag in bags)
+        return torch.cat([self._sampled(own) for own in of_bags])
 
     def _sampled(self, rows: Rows) -> Tensor:
         """Mixed rows of one bag."""
@@ -80,16 +77,6 @@ class Mixer(nn.Module):
         query_order = hash_order(of_heads.queries, self.directions, place)
         key_order = hash_order(of_heads.keys, self.directions, place)
         return sorted_attention(of_heads, query_order, key_order, sampled, self.options.block)
-
-
-def _exact(rows: Rows, bags: list[slice]) -> Tensor:
-    """Full attention of bags that follow one another."""
-    tiles = slice(bags[0].start, bags[-1].stop)
-    ends = [bag.stop - tiles.start for bag in bags]
-    offsets = torch.tensor([0, *ends], device=rows.queries.device)
-    own = (rows.queries[tiles], rows.keys[tiles], rows.values[tiles])
-    mixed, _ = bag_attn(*own, offsets, offsets)
-    return mixed
 
 
 def hash_order(
