@@ -46,7 +46,7 @@ def check_scale(
         raise CoarseSlideError(
             reader.path,
             f"its finest level has {mpp:g} µm/px by {source}, too coarse for tiles of "
-            f"{target_mpp:g} µm/px: an overview or a thumbnail, not the scan",
+            f"{target_mpp:g} µm/px: an overview, or a scan at low power",
         )
 
 
