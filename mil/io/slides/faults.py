@@ -7,7 +7,7 @@ import numpy as np
 import tifffile
 
 from mil.errors import brief
-from mil.io.slides.tiff_pages import MIN_IS_BLACK, is_rgb, open_pages
+from mil.io.slides.tiff_pages import colours_of, is_rgb, open_pages
 
 # How other kinds of file begin, for people who look at the name only.
 OTHER_KINDS = {
@@ -88,9 +88,7 @@ def _why_no_slide(path: Path) -> str:
         return "a TIFF that is cut short: a part of its pixels lies behind the end of the file"
     page = pages.all_pages[0]
     if page.dtype != np.uint8 or page.samplesperpixel < 3 or not is_rgb(page):
-        colours = tifffile.PHOTOMETRIC(page.photometric).name
-        colours = "grey" if page.photometric == MIN_IS_BLACK else colours
-        pixels = f"{page.bitspersample}-bit {colours}"
+        pixels = f"{page.bitspersample}-bit {colours_of(page)}"
         return f"a TIFF that is no slide: its pixels are {pixels}; only 8-bit RGB is read"
     if not page.is_tiled:
         return (

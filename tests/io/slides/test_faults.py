@@ -325,6 +325,12 @@ def archive(path: Path) -> None:
         file.writestr("a.svs", b"slide")
 
 
+def unknown_colours(path: Path) -> None:
+    tifffile.imwrite(path, noisy(), photometric="rgb")
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[0].tags["PhotometricInterpretation"].overwrite(999)
+
+
 def half_tiff(path: Path) -> None:
     tifffile.imwrite(path, noisy(), photometric="rgb")
     path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
@@ -366,6 +372,7 @@ NO_SLIDES = {
         lambda path: tifffile.imwrite(path, noisy()[..., 0].astype(np.uint16)),
         "its pixels are 16-bit grey; only 8-bit RGB is read",
     ),
+    "colours.tif": (unknown_colours, "its pixels are 8-bit of the unknown kind 999; only 8-bit"),
     "half.tif": (
         half_tiff,
         "cut short: a part of its pixels lies behind the end of the file",
