@@ -19,5 +19,5 @@ STAGE_VERSION = {
     "heatmap": 9,
     "refine": 1,
     "card": 4,
-    "report": 7,
+    "report": 8,
 }

@@ -53,6 +53,8 @@ class RegionFinding:
         counted: Classes that count: of an annotation those of the positive region.
         area_mm2: Area of what counts, mm²; None where the file cannot be read.
         warnings: Sentences about doubtful properties.
+        is_damaged: Whether the file exists and cannot be read; an annotation of that kind
+            stops `evaluate`.
     """
 
     kind: str
@@ -61,6 +63,7 @@ class RegionFinding:
     counted: list[str] = field(default_factory=list)
     area_mm2: float | None = None
     warnings: list[str] = field(default_factory=list)
+    is_damaged: bool = False
 
 
 # Compared by identity (eq=False): fields hold arrays, whose equality has no truth
@@ -274,6 +277,13 @@ class Diagnosis:
         for count, fault in ((absent, "missing"), (len(self.lost) - absent, "unusable")):
             if count:
                 faults.append(f"{count} of {len(self.slides)} slides {fault}")
+        damaged = sum(
+            file.kind == "annotation" and file.is_damaged
+            for slide in self.slides
+            for file in slide.regions
+        )
+        if damaged:
+            faults.append(f"annotations of {damaged} of {len(self.slides)} slides unreadable")
         # Of joined encoders one may be there at several tilings.
         unavailable = [finding.encoder for finding in self.encoders if not finding.weights_ok]
         unavailable += [

@@ -103,7 +103,9 @@ def _inspect(kind: str, path: Path, files: OutlineFiles, slide: _Slide) -> Regio
             chosen = annotation.classes
             area = annotation.everything()
     except FormatError as error:
-        return RegionFinding(kind, str(path), warnings=[f"{noun} {error}"])
+        return RegionFinding(
+            kind, str(path), warnings=[f"{noun} {error}"], is_damaged=path.exists()
+        )
     texts = []
     if annotation.faults:
         left = "" if annotation.regions else "; no region is left"

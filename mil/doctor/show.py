@@ -16,7 +16,8 @@ from mil.doctor.findings import ABSENT, Diagnosis, EncoderFinding, SlideFinding
 WIDE = 110
 # And from which on sizes in pixels are, too.
 WIDEST = 140
-# More missing slides than this are named in one paragraph instead of a line each.
+# More slides than this that are missing, or share a reason or a warning, are named in one
+# paragraph instead of a line each.
 MANY = 10
 # Width of a file or a pipe, in which no line is broken.
 UNBOUND = 100_000
@@ -153,7 +154,7 @@ def _problems(diagnosis: Diagnosis, width: int | None) -> Iterable[RenderableTyp
         if state in ABSENT and len(slides) > MANY:
             yield _indented(_text(", ".join(slide.slide for slide in slides)))
         else:
-            yield _lines([(slide.slide, slide.reason) for slide in slides], width)
+            yield from _by_text([(slide.slide, slide.reason) for slide in slides], width)
     if diagnosis.table_notes:
         yield ""
         yield Text(f"slide table ({len(diagnosis.table_notes)})", "bold yellow")
@@ -163,7 +164,21 @@ def _problems(diagnosis: Diagnosis, width: int | None) -> Iterable[RenderableTyp
     if warnings:
         yield ""
         yield Text(f"warnings ({len(warnings)})", "bold yellow")
-        yield _lines(warnings, width)
+        yield from _by_text(warnings, width)
+
+
+def _by_text(pairs: Sequence[tuple[str, str]], width: int | None) -> Iterable[RenderableType]:
+    """A line for each slide; what is true of many is one paragraph with all their names."""
+    slides: dict[str, list[str]] = {}
+    for name, text in pairs:
+        slides.setdefault(text, []).append(name)
+    for text, names in slides.items():
+        if len(names) > MANY:
+            yield _indented(_text(f"{len(names)} slides: {text}"))
+            yield _indented(_indented(_text(", ".join(names))))
+    few = [(name, text) for name, text in pairs if len(slides[text]) <= MANY]
+    if few:
+        yield _lines(few, width)
 
 
 def _spaced(tiling: str) -> str:

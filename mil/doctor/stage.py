@@ -2,7 +2,7 @@
 
 import os
 import shutil
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from concurrent.futures import ThreadPoolExecutor, as_completed
 from pathlib import Path
 
@@ -29,7 +29,13 @@ from mil.io.annotations import PositiveClasses
 from mil.io.atomic import LONGEST_NAME, LONGEST_SCRATCH, write_json
 from mil.io.tables import Slide, read_dataset
 from mil.io.tables.ids import LONGEST_ENDING
-from mil.io.tables.paths import check_no_braces, locate, locate_annotation, locate_masks
+from mil.io.tables.paths import (
+    check_annotations,
+    check_no_braces,
+    locate,
+    locate_annotation,
+    locate_masks,
+)
 from mil.io.tables.slides import table_notes
 from mil.io.tables.urls import check_urls
 from mil.progress import progress
@@ -123,6 +129,7 @@ def run(
         table_notes=table_notes(dataset),
         table_faults=_name_faults(name, rows, results)
         + _path_faults([job[:3] for job in jobs], dataset, config)
+        + _annotation_faults({row.slide: files.annotation for row, _, _, files in jobs})
         + _package_faults(config),
     )
     if json is not None:
@@ -240,6 +247,15 @@ def _path_faults(
     except DatasetError as error:
         faults.append(str(error))
     return faults
+
+
+def _annotation_faults(files: Mapping[str, Path | None]) -> list[str]:
+    """Annotations that a run would refuse by their names."""
+    try:
+        check_annotations(files)
+    except DatasetError as error:
+        return [str(error)]
+    return []
 
 
 def _package_faults(config: Config) -> list[str]:

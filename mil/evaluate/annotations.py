@@ -198,9 +198,9 @@ class SlideAnnotations:
             )
         elif self.files and all(slide.tile_auroc is None for slide in to_find):
             notes.append(
-                f"No tile AUROC: {_slides(len(self.files))} of the dataset "
-                f"{'is' if len(self.files) == 1 else 'are'} annotated, but none of the "
-                f"{len(to_find)} test slides whose annotations heads should find."
+                f"No tile AUROC: none of the {len(to_find)} test slides with a region to be found "
+                f"is annotated; {_slides(len(self.files))} of the dataset "
+                f"{'is' if len(self.files) == 1 else 'are'}."
             )
         return notes
 

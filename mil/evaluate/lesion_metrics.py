@@ -58,7 +58,7 @@ def lesions_of_slides(lesions: LesionSlides) -> Lesions | None:
         n_patients=len({slide.patient for slide in slides}),
         n_lesions={size: counts[size] for size in SIZES},
         left_out=dict(sorted(lesions.left_out.items())),
-        note="Lesions are annotated regions widened by 37.5 um, with holes filled. Isolated "
+        note="Lesions are annotated regions widened by 37.5 µm, with holes filled. Isolated "
         "tumour cells (itc: below 0.2 mm) are no targets and no false detections; micro is up "
         "to 2 mm, macro above.",
     )

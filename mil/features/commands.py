@@ -38,6 +38,12 @@ def features(
         list[Path] | None,
         typer.Option(help="File of the bag to write, .h5; repeat for each encoder."),
     ] = None,
+    name: Annotated[
+        str,
+        typer.Option(
+            help="Id of the slide, as its tiles state it; empty: that of its file's name."
+        ),
+    ] = "",
     encoder: Annotated[
         list[str] | None,
         typer.Option(
@@ -86,6 +92,10 @@ def features(
             "mil features: one slide is --slide, --tiles and --out, a dataset is --dataset, "
             "--tiles and --bags; give one of the two"
         )
+    if of_dataset and name:
+        raise ConfigError(
+            "mil features: --name is of one slide; a dataset has it as a column of its slide table"
+        )
     if devices is not None and (slide or device == "cpu"):
         raise ConfigError(
             "mil features: --devices is a number of GPUs for a dataset; leave it out with --slide "
@@ -113,6 +123,7 @@ def features(
     from mil.features.stage import Target
     from mil.io.part_jobs import finish
     from mil.io.probe import probe
+    from mil.io.tables.ids import id_of
     from mil.io.tables.parts import parse_part
 
     shared = FeatureSettings(config, threads, device)
@@ -123,7 +134,7 @@ def features(
         finish("features", encode_slides(jobs, shared, devices), tables, jobs)
     elif slide and out:
         targets = tuple(Target(*target) for target in zip(names, entries, out, strict=True))
-        job = FeatureJob(slide.stem, slide, tiles, targets, shared)
+        job = FeatureJob(name or id_of(slide), slide, tiles, targets, shared)
         typer.echo(f"features {encode_slide(job, job.outputs())}")
 
 

@@ -46,6 +46,8 @@ def make_plan(raw: dict[str, Any]) -> Plan:
         paths.check_no_braces("slides_dir", slides_dir)
     annotations = {row.slide: paths.locate_annotation(row, slides_dir, dataset) for row in table}
     _check_no_braces(config, "annotation of slide", annotations)
+    with of_table(dataset_path(config.dataset).with_suffix(".csv")):
+        paths.check_annotations(annotations)
     plan = Plan(
         config=config,
         dataset=dataset,

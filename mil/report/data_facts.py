@@ -56,7 +56,7 @@ def _flow(flow: Flow) -> str:
 def _exclusions(flow: Flow) -> str:
     if not flow.excluded:
         return "No slide was excluded."
-    parts = [exclusion.text for exclusion in flow.excluded]
+    parts = flow.exclusions
     return f"Not used: {'; '.join(parts)}."
 
 

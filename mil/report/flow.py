@@ -37,11 +37,6 @@ class Exclusion(NamedTuple):
     patients: int  # of these slides
     patients_lost: int  # of those, patients of whom no slide came through
 
-    @property
-    def text(self) -> str:
-        """Number of slides and state; the reason stands in the table of lost slides."""
-        return f"{count(len(self.slides), 'slide')}: {self.state}"
-
 
 class SplitGroup(NamedTuple):
     """A split: of one division its counts, of several folds their ranges."""
@@ -98,6 +93,14 @@ class Flow(NamedTuple):
     unassigned: int
     splits: list[SplitGroup]
     num_folds: int
+
+    @property
+    def exclusions(self) -> list[str]:
+        """Number of excluded slides of each state; reasons stand in the table of lost slides."""
+        numbers: Counter[str] = Counter()
+        for exclusion in self.excluded:
+            numbers[exclusion.state] += len(exclusion.slides)
+        return [f"{count(number, 'slide')}: {state}" for state, number in numbers.items()]
 
 
 def flows_of(study: StudyFiles) -> list[Flow]:

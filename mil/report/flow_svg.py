@@ -14,7 +14,6 @@ GAP = 34
 BOX = 250  # width of a box
 SIDE = 330  # width of the box of exclusions
 LONGEST = 44  # characters of a line
-MOST_LINES = 9
 
 
 class Box(NamedTuple):
@@ -67,10 +66,7 @@ def flow_svg(flow: Flow) -> str:
 
 
 def _exclusions(flow: Flow) -> list[str]:
-    lines = [exclusion.text for exclusion in flow.excluded]
-    if len(lines) > MOST_LINES:
-        others = sum(len(exclusion.slides) for exclusion in flow.excluded[MOST_LINES:])
-        lines = [*lines[:MOST_LINES], f"{count(others, 'slide')} of other states"]
+    lines = flow.exclusions
     if flow.unreadable_tiles:
         lines.append(f"{count(flow.unreadable_tiles, 'tile')} of other slides: unreadable")
     return ["not used", *lines] if lines else []

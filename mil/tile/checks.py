@@ -6,7 +6,7 @@ import numpy as np
 
 from mil.errors import CoarseSlideError, CorruptRegionsError, NoTissueError, SmallSlideError
 from mil.io.slides import Overview, Resolution, SlideReader
-from mil.io.slides.resolution import TABLE, sizes_disagree, stated_sizes
+from mil.io.slides.resolution import GIVEN, TABLE, sizes_disagree, stated_sizes
 from mil.tile.plan import UserMasks
 
 # A slide of which a larger share cannot be seen is damaged, whatever its tiles are like.
@@ -46,7 +46,7 @@ def check_scale(
         raise CoarseSlideError(
             reader.path,
             f"its finest level has {mpp:g} µm/px by {source}, too coarse for tiles of "
-            f"{target_mpp:g} µm/px: an overview or a thumbnail, not the scan",
+            f"{target_mpp:g} µm/px: an overview, or a scan at low power",
         )
 
 
@@ -55,7 +55,7 @@ def _check_user_mpp(reader: SlideReader, mpp: float, coarsest: float) -> None:
     if _longest_mm(reader, mpp) > LARGEST_GLASS_MM:
         raise CoarseSlideError(
             reader.path,
-            f"at {mpp:g} µm/px by {TABLE} it would be {_size_mm(reader, mpp)}, larger than any "
+            f"at {mpp:g} µm/px by {GIVEN} it would be {_size_mm(reader, mpp)}, larger than any "
             "slide",
         )
     for source, stated in stated_sizes(reader.properties).items():
@@ -65,7 +65,7 @@ def _check_user_mpp(reader: SlideReader, mpp: float, coarsest: float) -> None:
         if contradicts and not default and _longest_mm(reader, stated) < LARGEST_GLASS_MM:
             raise CoarseSlideError(
                 reader.path,
-                f"its pixels are {mpp:g} µm by {TABLE}, but {stated:.4g} µm by {source}, which "
+                f"its pixels are {mpp:g} µm by {GIVEN}, but {stated:.4g} µm by {source}, which "
                 f"makes it {_size_mm(reader, stated)}: an overview or a thumbnail, not the scan",
             )
 
@@ -76,7 +76,7 @@ def remarks_of(reader: SlideReader, resolution: Resolution) -> list[str]:
     mpp, source = resolution
     if source == TABLE and _longest_mm(reader, mpp) < SMALL_MM:
         remarks.append(
-            f"at {mpp:g} µm/px by {TABLE} the whole slide is {_size_mm(reader, mpp)}; is it an "
+            f"at {mpp:g} µm/px by {GIVEN} the whole slide is {_size_mm(reader, mpp)}; is it an "
             "overview, whose pixels are far larger?"
         )
     return remarks

@@ -87,7 +87,7 @@ def export(
     from mil.errors import DatasetError
     from mil.tiles.choose import Choice
     from mil.tiles.export import run
-    from mil.tiles.study_files import SlideFiles, files_of_study
+    from mil.tiles.study_files import SlideFiles, files_of_study, name_of
 
     choice = Choice.checked(
         top=top, bottom=bottom, random=random, all=all, by=by, column=column, seed=seed
@@ -106,7 +106,7 @@ def export(
             needs_scores=choice.needs_scores,
         )
         files = files._replace(folds=folds or files.folds)
-    folder = out or Path(f"tiles_{files.slide.stem}")
+    folder = out or Path(f"tiles_{name_of(slide)}")
     exported = run(files, choice, folder, replace=replace, many=many)
     lost = f", {exported.unreadable} cannot be read" if exported.unreadable else ""
     typer.echo(

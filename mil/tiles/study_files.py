@@ -6,7 +6,7 @@ from typing import NamedTuple
 
 from mil.errors import DatasetError, FormatError, some, unknown_name
 from mil.io.tables import read_dataset
-from mil.io.tables.ids import valid_id
+from mil.io.tables.ids import id_of, valid_id
 from mil.io.tables.paths import locate
 
 RESULTS = Path("results")
@@ -108,6 +108,12 @@ def _folds(folder: Path) -> Path | None:
     return files[0] if len(files) == 1 else None
 
 
+def name_of(slide: str) -> str:
+    """Name of a slide that is given by its name or by its file."""
+    file = Path(slide)
+    return id_of(file) if file.is_file() else slide
+
+
 def files_of_study(
     slide: str,
     results: Path | None,
@@ -120,8 +126,7 @@ def files_of_study(
     """Files of one slide in a study.
 
     Args:
-        slide: Name of the slide, or its file, whose name without ending is that of the
-            slide.
+        slide: Name of the slide, or its file.
         results: Folder of the results, or None; see `find_results`.
         head: Recipe of the heads; empty: the only one.
         encoder: Encoder; empty: the only one.
@@ -134,7 +139,7 @@ def files_of_study(
     """
     study = find_results(results)
     file = Path(slide)
-    name = file.stem if file.is_file() else slide
+    name = name_of(slide)
     if not valid_id(name):
         raise DatasetError(f"{name!r}: cannot be the name of a slide")
     if needs_scores or head:

@@ -100,6 +100,8 @@ class Layers:
         values = made.tile_map.values
         colours = colours_named(layer.colours, signed=made.tile_map.is_signed)
         order = np.argsort(-values, kind="stable")
+        # A slide of few tiles shows each of them once.
+        num_top = min(RANKED, -(-len(order) // 2))
         column = made.tile_map.column
         return {
             "low": short(made.scaled.low),
@@ -108,8 +110,8 @@ class Layers:
             "about": column_title(column) if column else "",
             "colours": as_hex(colours[::6]),
             "note": "" if made.tile_map.is_signed else ranks_note(values),
-            "top": [self._tile_json(made, tile) for tile in order[:RANKED]],
-            "bottom": [self._tile_json(made, tile) for tile in order[::-1][:RANKED]],
+            "top": [self._tile_json(made, tile) for tile in order[:num_top]],
+            "bottom": [self._tile_json(made, tile) for tile in order[num_top:][::-1][:RANKED]],
         }
 
     def _tile_json(self, made: _Layer, tile: int) -> dict[str, Any]:

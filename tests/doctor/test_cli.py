@@ -204,6 +204,31 @@ def test_urls_and_paths_that_a_run_would_refuse_are_faults(tmp_path):
     assert "slide a: url file:///etc/passwd: leads out of the dataset's folder" in verdict
 
 
+def test_annotations_that_would_stop_a_run_are_faults(tmp_path):
+    for name in "abc":
+        tissue_slide(tmp_path / f"{name}.tif", (512, 512), 0.5)
+    (tmp_path / "damaged.xml").write_text("<open>")
+    (tmp_path / "mask.png").touch()
+    rows = ["a,a.tif,damaged.xml,a", "b,b.tif,mask.png,a", "c,c.tif,not_there.xml,a"]
+    done = doctor(write_dataset(tmp_path, rows, "slide,path,annotation,label"), "--no-tissue")
+    assert done.exit_code == 1
+    verdict = done.output.splitlines()[-1]
+    assert verdict.startswith("Not ready: annotation of slide b: ")
+    assert verdict.endswith("`region`; annotations of 2 of 3 slides unreadable.")
+
+
+def test_a_warning_about_many_slides_is_one_paragraph(tmp_path):
+    names = [f"s{i:02}" for i in range(12)]
+    for number, name in enumerate(names):
+        tissue_slide(tmp_path / f"{name}.tif", (256, 256), 1.0, seed=number)
+    rows = [f"{name},{name}.tif,a" for name in names]
+    done = doctor(write_dataset(tmp_path, rows), "--no-tissue")
+    warning = "  12 slides: its finest level has 1 µm/px: tiles of 0.5 µm/px are enlarged 2 times"
+    at = done.output.splitlines().index(warning)
+    assert done.output.splitlines()[at + 1] == f"    {', '.join(names)}"
+    assert done.output.count("enlarged") == 1
+
+
 def test_many_slides_to_fetch_are_one_paragraph(tmp_path):
     rows = [f"s{i:02},s{i:02}.tif,demo:mini_01.tif,a" for i in range(12)]
     done = doctor(write_dataset(tmp_path, rows, "slide,path,url,label"))

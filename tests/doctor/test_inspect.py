@@ -222,7 +222,7 @@ def test_doubts_are_told(tmp_path):
     doubtful = look_at(tmp_path / "a.tif", mpp=0.25)
     assert (doubtful.mpp, doubtful.mpp_source) == (0.25, "table")
     assert (
-        "its pixel size is 0.25 µm by table, but 0.5 by openslide and tiff tags"
+        "its pixel size is 0.25 µm by the given `mpp`, but 0.5 by openslide and tiff tags"
         in doubtful.warnings[0]
     )
 

@@ -6,7 +6,9 @@ import h5py
 import numpy as np
 import pytest
 import torch
+from typer.testing import CliRunner
 
+from mil.cli import app
 from mil.config import EncoderConfig, FeaturesConfig, TileConfig
 from mil.encoders.build import build_encoder
 from mil.errors import ConfigError, FormatError, MilError
@@ -225,6 +227,17 @@ def test_tiles_of_the_same_size_by_another_name_are_refused(tmp_path, state):
     with one_line(FormatError, match=r"a\.h5: its tiles are of the slide 'b', not 'a'"):
         encode_slide(job, job.outputs())
     assert not (tmp_path / "bag.h5").exists()
+
+
+@pytest.mark.parametrize(("slide", "options"), [("_b_", []), ("case 7", ["--name", "case 7"])])
+def test_by_hand_a_slide_has_the_id_that_its_tiles_have(tmp_path, slide, options):
+    write_tiles(tmp_path / "a.h5", make_tiles(np.zeros((0, 2)), slide=slide, state="no_tissue"))
+    files = ["--slide", '"b".ome.tif', "--tiles", str(tmp_path / "a.h5")]
+    done = CliRunner().invoke(
+        app, ["features", *files, "--out", str(tmp_path / "bag.h5"), *options]
+    )
+    assert (done.exit_code, done.exception) == (0, None)
+    assert read_bag(tmp_path / "bag.h5").slide == slide
 
 
 def test_a_model_too_large_for_its_device_is_one_line(slide, monkeypatch):

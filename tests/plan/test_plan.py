@@ -15,7 +15,9 @@ from PIL.PngImagePlugin import PngInfo
 from mil.config import Config, load_config, load_encoders
 from mil.errors import ConfigError, DatasetError
 from mil.heatmap.sheet import ENDING
+from mil.io.annotations import SUFFIXES
 from mil.io.tables import read_csv
+from mil.io.tables.paths import ANNOTATIONS
 from mil.plan.flags import size_flags, split_flags, state_flags
 from mil.plan.make import make_plan
 from mil.plan.parts import refresh_tables
@@ -74,6 +76,14 @@ def test_a_path_that_the_workflow_takes_for_a_pattern_is_refused(study, old, new
     table.write_text(table.read_text(encoding="utf-8").replace(old, new), encoding="utf-8")
     with one_line(DatasetError, match=rf"toy.csv: {subject}: .* for wildcards"):
         plan(allow_missing=True)
+
+
+def test_an_image_as_annotation_is_refused_before_anything_is_computed(study):
+    assert set(ANNOTATIONS) == set(SUFFIXES)
+    table = study / "configs/datasets/toy.csv"
+    table.write_text(table.read_text().replace("b's regions.xml", "b's mask.PNG"))
+    with one_line(DatasetError, match=r"toy.csv: annotation of slide b: .*b's mask.PNG: no outl"):
+        plan()
 
 
 def test_joined_encoders_are_made_of_bags_at_several_tilings(study):

@@ -284,6 +284,12 @@ def test_maps_have_flipping_curves_and_froc():
         "Lesions: 3 macrometastases on 2 of 4 test slides of 4 patients. Slides left out: s9: not "
         "annotated."
     )
+    counted |= {"n_slides_with_lesions": 0, "n_lesions": {"itc": 0, "macro": 0}}
+    one = head("classification", binary([0.1], [0]), CLASSES, lesions=counted)
+    assert notes(lesions.build(study("classification", [one], CLASSES))) == (
+        "No test slide has an annotated lesion that counts, so there are no FROC curves. Slides "
+        "left out: s9: not annotated."
+    )
     without = of_rows(binary([0.1], [0]))
     assert faithfulness.build(without) is None
     assert lesions.build(without) is None
@@ -339,6 +345,9 @@ def test_heads_are_compared_and_many_pairs_stay_in_their_table():
     assert "AUROC of each head with its 95 % interval on 9 test slides of 8" in heads.caption
     assert pairs.svg.count("p = 0.400") == 3
     assert "corrected for 3 pairs by Holm" in pairs.caption
+    untested = comparison(3)
+    untested.tests.pairs[0] = untested.tests.pairs[0].model_copy(update={"p_holm": None})
+    assert "corrected for 2 pairs by Holm" in compared.blocks(untested)[1].caption
     assert "36 pairs of heads are too many" in compared.blocks(comparison(9))[-1].text
     assert compared.blocks(comparison(1)) == []
 

@@ -72,6 +72,16 @@ def test_a_patient_with_another_slide_is_not_lost():
     assert (excluded.patients, excluded.patients_lost) == (1, 0)
 
 
+def test_slides_of_one_state_are_counted_together_whatever_their_reasons():
+    study = Study([])
+    lost = [state("d", "unreadable"), state("e", "unreadable", reason="cut short")]
+    study.states_by_encoder = [[*STATES[:3], *lost]]
+    (counted,) = flow.flows_of(study)
+    assert len(counted.excluded) == 2
+    assert counted.exclusions == ["2 slides: unreadable"]
+    assert ">2 slides: unreadable<" in flow_svg(counted)
+
+
 def test_several_folds_are_ranges_and_their_tests_are_counted_once():
     counted = flow_of(
         bag(0, "a", "train"),

@@ -52,6 +52,7 @@ def row_of(page: str, slide: str) -> str:
 def test_n_in_n_out_and_why(study):
     page = report(study)
     assert "<b>5 in, 3 out, 1 no_tissue, 1 not reached</b>" in page
+    assert "<dt>head</dt>" in page
     lost = section(page, "lost")
     assert re.findall(r"<tr><td>(.*?)</td>", lost) == [
         'd<br><a href="../tile/grid/d.jpg">QC image</a>',

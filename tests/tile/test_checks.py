@@ -54,13 +54,13 @@ def test_a_guess_does_not_make_a_scan_of_an_overview(overview, guess):
 
 def test_a_guess_for_an_overview_without_a_size_is_told(silent):
     assert check(silent, 0.5) == [
-        "at 0.5 µm/px by table the whole slide is 0.5 x 0.4 mm; is it an overview, whose pixels "
-        "are far larger?"
+        "at 0.5 µm/px by the given `mpp` the whole slide is 0.5 x 0.4 mm; is it an overview, whose "
+        "pixels are far larger?"
     ]
 
 
 def test_a_size_that_makes_a_slide_of_metres_is_refused(silent):
-    with one_line(CoarseSlideError, match=r"at 300 µm/px by table it would be 3e\+02 x 2"):
+    with one_line(CoarseSlideError, match=r"at 300 µm/px by the given `mpp` it would be 3e\+02"):
         check(silent, 300.0, max_upsample=1000.0)
 
 
@@ -68,7 +68,9 @@ def test_a_size_that_makes_a_slide_of_metres_is_refused(silent):
 def test_a_size_by_default_dots_per_inch_does_not_contradict(tmp_path, dpi):
     write_slide(tmp_path / "a.tif", glass((1000, 800)), 25400 / dpi)
     remarks = check(tmp_path / "a.tif", 0.5)
-    assert remarks[0].startswith(f"its pixel size is 0.5 µm by table, but {25400 / dpi:.4g} by")
+    assert remarks[0].startswith(
+        f"its pixel size is 0.5 µm by the given `mpp`, but {25400 / dpi:.4g} by"
+    )
 
 
 def test_a_size_that_corrects_a_finer_or_slightly_coarser_one_is_taken(tmp_path):

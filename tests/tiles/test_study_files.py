@@ -5,7 +5,7 @@ from pathlib import Path
 import pytest
 
 from mil.errors import DatasetError, FormatError
-from mil.tiles.study_files import files_of_study, find_results
+from mil.tiles.study_files import files_of_study, find_results, name_of
 from tests.messages import one_line
 
 TILING = "224px_0.5mpp"
@@ -56,6 +56,12 @@ def test_by_file_a_slide_may_lie_anywhere(study, tmp_path):
     moved.parent.mkdir()
     moved.touch()
     assert files(str(moved))[:2] == (moved, Path(f"results/toy/tile/{TILING}/b.h5"))
+    # By the rule of ids, which leaves out what no file's name can have everywhere.
+    quoted = moved.with_name('"b".ome.tif')
+    quoted.touch()
+    with one_line(FormatError, match="of slide _b_;"):
+        files(str(quoted))
+    assert (name_of(str(quoted)), name_of("b")) == ("_b_", "b")
 
 
 def test_tiles_alone_need_no_recipe(study):

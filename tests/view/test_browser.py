@@ -299,6 +299,7 @@ def test_the_list_is_sorted_filtered_and_walked_by_keys(page):
     assert page.evaluate("View.main.study.slides[View.main.number].slide") != "s1"
     page.keyboard.press("?")
     assert page.locator("#help").is_visible()
+    assert "entropy" in page.locator("#help dt").all_inner_texts()
 
 
 def test_nothing_is_cut_off_at_1280_pixels(page):

@@ -204,6 +204,13 @@ def test_scores_without_evidence_show_attention_and_say_so(folder, tmp_path):
     shown.close()
 
 
+def test_a_slide_of_few_tiles_shows_each_of_them_once(shown):
+    layer = shown.layers.describe(0, ATTENTION)
+    tiles = [tile["tile"] for end in ("top", "bottom") for tile in layer[end]]
+    assert sorted(tiles) == list(range(len(COORDS)))
+    assert layer["top"][-1]["value"] >= layer["bottom"][-1]["value"]
+
+
 def test_precomputed_bags_without_positions_are_said(folder, tmp_path):
     from mil.io.bags import read_bag, write_bag
 

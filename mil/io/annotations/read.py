@@ -144,8 +144,7 @@ def read_annotation(path: Path, origin_px: tuple[int, int] = (0, 0)) -> Annotati
     suffix = path.suffix.lower()
     if suffix not in READERS:
         raise FormatError(
-            f"{path}: annotations are read from .xml of ASAP, ImageScope and HALO or .geojson, not "
-            f"{path.suffix or 'this'}"
+            f"{path}: an annotation is one of {', '.join(SUFFIXES)}, not {path.suffix or 'this'}"
         )
     _check_size(path)
     content = READERS[suffix](path)

@@ -22,7 +22,8 @@ ADVICE = {
     ),
     "too_coarse": (
         "put the scan itself in place of an overview, or leave it out; correct the csv's column "
-        "`mpp` if that is wrong"
+        "`mpp` if that is wrong; for scans at low power set tile.mpp to their µm/px, which holds "
+        "for all slides"
     ),
     "too_small": "take an encoder or tile.size_px of smaller tiles, or leave it out",
     "several_images": (
@@ -58,7 +59,10 @@ ADVICE_WITHOUT_STUDY = {
         "at level 0"
     ),
     "empty_mask": ADVICE["empty_mask"],
-    "too_coarse": "give the scan itself instead of an overview; correct --mpp if that is wrong",
+    "too_coarse": (
+        "give the scan itself instead of an overview; correct --mpp if that is wrong; a scan at "
+        "low power needs a head that was trained at its µm/px"
+    ),
     "too_small": "the head's tiles are larger than this slide; give the whole scan",
     "several_images": "name the image that is the slide: --scene, its name or number",
     "no_tissue": (
@@ -82,7 +86,7 @@ CAUSES = (
     ("unreadable", r"a folder, not a slide|neither a file nor a folder", GIVE_FILE),
     ("unreadable", r"not a slide but ", GIVE_FILE),
     ("unreadable", r"cannot be read: ", "look at its permissions and its disk, then run again"),
-    ("unreadable", r"an empty file", DAMAGED_FILE),
+    ("unreadable", r"an empty file|a TIFF that is cut short", DAMAGED_FILE),
     ("unreadable", r".*; write it again |.*only 8-bit RGB is read", CONVERT),
     # libtiff, of samples, colours and compressions that it has no decoder for.
     ("unreadable", r".*: Sorry, ", CONVERT),

@@ -3,7 +3,11 @@
 import os
 from pathlib import Path
 
+import numpy as np
+import tifffile
+
 from mil.errors import brief
+from mil.io.slides.tiff_pages import colours_of, is_rgb, open_pages
 
 # How other kinds of file begin, for people who look at the name only.
 OTHER_KINDS = {
@@ -67,5 +71,34 @@ def why_unreadable(path: Path, error: Exception) -> str:
         if start.startswith(magic):
             return f"not a slide but {kind}"
     if head[:4] in TIFF:
-        return "a TIFF that is no slide (not tiled, or not 8-bit RGB), or cut short"
+        return _why_no_slide(path)
     return "not a slide that OpenSlide reads, or cut short"
+
+
+def _why_no_slide(path: Path) -> str:
+    """Why OpenSlide takes a TIFF for no slide: it is cut short, or its first page is no level."""
+    pages = open_pages(path)
+    if pages is None:
+        return "a TIFF that is damaged or cut short"
+    pages.close()
+    if not pages.all_pages:
+        return "a TIFF that is cut short: the list of its pages lies behind the end of the file"
+    file_bytes = path.stat().st_size
+    if any(_is_cut_off(page, file_bytes) for page in pages.all_pages):
+        return "a TIFF that is cut short: a part of its pixels lies behind the end of the file"
+    page = pages.all_pages[0]
+    if page.dtype != np.uint8 or page.samplesperpixel < 3 or not is_rgb(page):
+        pixels = f"{page.bitspersample}-bit {colours_of(page)}"
+        return f"a TIFF that is no slide: its pixels are {pixels}; only 8-bit RGB is read"
+    if not page.is_tiled:
+        return (
+            "a TIFF that is no slide: its pixels lie in strips, as in a plain image, not in "
+            "tiles; write it again with tiles of 512 px"
+        )
+    return "a TIFF that OpenSlide does not take for a slide; it may be damaged"
+
+
+def _is_cut_off(page: tifffile.TiffPage, file_bytes: int) -> bool:
+    """Whether a block of a page lies behind the end of its file."""
+    blocks = zip(page.dataoffsets, page.databytecounts, strict=False)
+    return any(offset + count > file_bytes for offset, count in blocks)

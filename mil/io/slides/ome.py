@@ -13,7 +13,7 @@ from mil.io.slides.faults import one_line
 from mil.io.slides.images import ContainerImage, choose_image
 from mil.io.slides.ome_claims import impossible_claim
 from mil.io.slides.resolution import OME_SIZES, local_name, ome_sides, parse_xml
-from mil.io.slides.tiff_pages import is_rgb, read_ahead
+from mil.io.slides.tiff_pages import colours_of, is_rgb, read_ahead
 from mil.io.slides.tiff_source import TiffSource, check_block_size, resolution_tags
 
 VENDOR = "ome-tiff"
@@ -99,7 +99,7 @@ def _page(path: Path, file: tifffile.TiffFile, level: tifffile.TiffPageSeries) -
             path, f"an OME-TIFF of {shape} ({level.axes}, {level.dtype}); only 8-bit RGB is read"
         )
     if not is_rgb(page):
-        colours = tifffile.PHOTOMETRIC(page.photometric).name
+        colours = colours_of(page)
         raise UnreadableSlideError(
             path, f"an OME-TIFF whose colours are {colours}; only 8-bit RGB is read"
         )

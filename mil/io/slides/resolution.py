@@ -23,6 +23,8 @@ PLAUSIBLE_MPP = (0.02, 50.0)
 SQUARE = 0.01
 # Source of a pixel size that the user gives, in the slide table or by --mpp.
 TABLE = "table"
+# That source in sentences: the column `mpp` of the slide table, or --mpp.
+GIVEN = "the given `mpp`"
 # Largest relative difference of two sources that state the same pixel size.
 TOLERANCE = 0.05
 # The same, where one of them is the objective power. It is nominal: scanners of 40x
@@ -126,10 +128,11 @@ def sizes_disagree(used: Resolution, stated: Mapping[str, float]) -> list[str]:
             sources_by_mpp.setdefault(f"{mpp:.4g}", []).append(source)
     if not sources_by_mpp:
         return []
+    source = GIVEN if used.source == TABLE else used.source
     sizes = ", ".join(f"{mpp} by {' and '.join(names)}" for mpp, names in sources_by_mpp.items())
     return [
-        f"its pixel size is {used.mpp:.4g} µm by {used.source}, but {sizes}; give the right one "
-        "in the csv's `mpp`"
+        f"its pixel size is {used.mpp:.4g} µm by {source}, but {sizes}; give the right one in the "
+        "csv's `mpp`"
     ]
 
 

@@ -118,3 +118,13 @@ def is_rgb(page: tifffile.TiffPage) -> bool:
     """Whether a page's decoder gives RGB: it is stored so, or its codec converts it."""
     converted = page.compression == JPEG or page.compression in J2K
     return bool(page.photometric == RGB or (page.photometric == YCBCR and converted))
+
+
+def colours_of(page: tifffile.TiffPage) -> str:
+    """Name of the way in which a page stores colours, also of one that TIFF does not know."""
+    if page.photometric == MIN_IS_BLACK:
+        return "grey"
+    try:
+        return tifffile.PHOTOMETRIC(page.photometric).name
+    except ValueError:
+        return f"of the unknown kind {page.photometric}"

@@ -1,14 +1,18 @@
 """Paths of a slide's files: the slide, its annotation, the user's masks, and files to fetch."""
 
 import unicodedata
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from functools import cache, lru_cache
 from pathlib import Path
 
 from mil.config import DatasetConfig
-from mil.errors import DatasetError
+from mil.errors import DatasetError, some
 from mil.io.tables import Slide
 from mil.text import clean
+
+# Endings of the files that `mil.io.annotations` reads, which needs too many packages for
+# a plan.
+ANNOTATIONS = (".xml", ".annotations", ".geojson", ".json")
 
 
 def locate(slide: Slide, slides_dir: Path, dataset: DatasetConfig) -> Path:
@@ -77,6 +81,29 @@ def check_no_braces(subject: str, path: Path | str) -> None:
     if "{" in str(path):
         raise DatasetError(
             f"{subject}: {path}: the workflow takes {{ }} in a path for wildcards; rename it"
+        )
+
+
+def check_annotations(files: Mapping[str, Path | None]) -> None:
+    """Refuse annotations that are no outlines by their names, before hours of computing.
+
+    Args:
+        files: Annotation by slide; None: the slide has none.
+
+    Raises:
+        DatasetError: A file is an image or of another kind.
+    """
+    others = {
+        slide: file
+        for slide, file in files.items()
+        if file is not None and file.suffix.lower() not in ANNOTATIONS
+    }
+    if others:
+        first = next(iter(others.values()))
+        raise DatasetError(
+            f"annotation of slide {some(list(others))}: {first}: no outlines; give .geojson of "
+            "QuPath, .xml of ASAP, ImageScope or HALO, or .annotations of HALO. Images can only "
+            "be masks, in the columns `tissue` and `region`"
         )
 
 

@@ -70,11 +70,13 @@ def _pairs(comparison: Comparison, pairs: Sequence[Pair]) -> Figure:
     _finish(axes, [f"{pair.one} − {pair.other}" for pair in pairs])
     main = title(comparison.tests.metric)
     axes.set_xlabel(f"difference of {main}")
-    corrected = f", corrected for {len(comparison.tests.pairs)} pairs by Holm"
+    # Pairs in which nothing varies have no p value, and count for nothing.
+    num_tested = sum(pair.p_holm is not None for pair in comparison.tests.pairs)
+    corrected = f", corrected for {num_tested} pairs by Holm" if num_tested > 1 else ""
     caption = (
         f"Differences of {main} of pairs of heads on the same slides with 95 % intervals: right of "
         f"0 the first is better if a larger {main} is better. p values are of "
-        f"{comparison.tests.method}{corrected if len(comparison.tests.pairs) > 1 else ''}."
+        f"{comparison.tests.method}{corrected}."
     )
     return figure(canvas, caption)
 

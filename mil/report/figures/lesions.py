@@ -126,9 +126,11 @@ def _about(lesions: Lesions, *, drawn: bool) -> list[Block]:
         f"{number} {SIZES.get(size, size)}" for size, number in lesions.n_lesions.items() if number
     )
     text = (
-        f"Lesions: {counts or 'none'} on {lesions.n_slides_with_lesions} of {lesions.n_slides} "
-        f"test slides of {lesions.n_patients} patients."
+        f"Lesions: {counts} on {lesions.n_slides_with_lesions} of {lesions.n_slides} test slides "
+        f"of {lesions.n_patients} patients."
     )
+    if not counts:
+        text = "No test slide has an annotated lesion that counts, so there are no FROC curves."
     if lesions.left_out:
         slides = list(lesions.left_out)
         more = f" and {len(slides) - SHOWN} more" if len(slides) > SHOWN else ""

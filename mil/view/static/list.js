@@ -60,8 +60,8 @@ View.List = class {
       }),
       View.element("span", {
         className: "about", textContent: this.numbers(slide),
-        title: "spread: standard deviation of the prediction over all heads that held the slide out; "
-          + "entropy: evenness of attention, 1 is uniform",
+        title: "spread: standard deviation of the prediction over the heads that held the slide out, "
+          + "or over all heads if none did; entropy: evenness of attention, 1 is uniform",
       }));
     row.setAttribute("role", "option");
     row.setAttribute("aria-selected", String(index === this.selected));

@@ -4,6 +4,7 @@ import os
 
 import numpy as np
 import pytest
+import tifffile
 
 from mil.encoders.runner import state_after_reading
 from mil.errors import CorruptRegionsError, SlideError
@@ -40,6 +41,8 @@ def reason_of(path):
         (b"%PDF-1.4", GIVE_FILE),
         (b"<html>gone", GIVE_FILE),
         (b"", DAMAGED_FILE),
+        (b"II*\0\x08\0\0\0", DAMAGED_FILE),
+        ("strips", CONVERT),
         (b"no slide", ADVICE["unreadable"]),
     ],
 )
@@ -49,6 +52,8 @@ def test_a_file_that_does_not_open(tmp_path, content, advice):
         path.mkdir()
     elif content == "pipe":
         os.mkfifo(path)
+    elif content == "strips":
+        tifffile.imwrite(path, np.zeros((64, 64, 3), np.uint8), photometric="rgb")
     elif content is not None:
         path.write_bytes(content)
     reason = reason_of(path)

@@ -325,6 +325,17 @@ def archive(path: Path) -> None:
         file.writestr("a.svs", b"slide")
 
 
+def unknown_colours(path: Path) -> None:
+    tifffile.imwrite(path, noisy(), photometric="rgb")
+    with tifffile.TiffFile(path, mode="r+b") as file:
+        file.pages[0].tags["PhotometricInterpretation"].overwrite(999)
+
+
+def half_tiff(path: Path) -> None:
+    tifffile.imwrite(path, noisy(), photometric="rgb")
+    path.write_bytes(path.read_bytes()[: path.stat().st_size // 2])
+
+
 NO_SLIDES = {
     "text.svs": (
         lambda path: path.write_text("slide,label\na,1\n" * 9),
@@ -355,11 +366,20 @@ NO_SLIDES = {
     ),
     "strips.tif": (
         lambda path: tifffile.imwrite(path, noisy(), photometric="rgb"),
-        "a TIFF that is no slide",
+        "its pixels lie in strips, .*; write it again with tiles of 512 px",
+    ),
+    "grey16.tif": (
+        lambda path: tifffile.imwrite(path, noisy()[..., 0].astype(np.uint16)),
+        "its pixels are 16-bit grey; only 8-bit RGB is read",
+    ),
+    "colours.tif": (unknown_colours, "its pixels are 8-bit of the unknown kind 999; only 8-bit"),
+    "half.tif": (
+        half_tiff,
+        "cut short: a part of its pixels lies behind the end of the file",
     ),
     "head.tif": (
         lambda path: path.write_bytes(b"II*\0\x08\0\0\0"),
-        "a TIFF that is no slide .* or cut short",
+        "cut short: the list of its pages lies behind the end of the file",
     ),
     "empty.svs": (lambda path: path.touch(), r"an empty file \(0 bytes\)"),
     "folder.svs": (lambda path: path.mkdir(), "a folder, not a slide"),
@@ -444,10 +464,10 @@ EVERY = {
     "RGB-8bit.czi": "Unrecognized subblock dimension",
     "broken.svs": "cut short",
     "cmu_truncated_1MB.svs": "cut short",
-    "kidney-48-5.tif": "a TIFF that is no slide",
+    "kidney-48-5.tif": "its pixels lie in strips",
     "sm_image_jpegls/sm_image_jpegls.dcm": "transfer syntax",
     "small_dicom.dcm": "image flavor",
-    "smalltif.tif": "a TIFF that is no slide",
+    "smalltif.tif": "only 8-bit RGB is read",
     "unopenable.tiff": "Unsupported TIFF compression: 52479",
     "unreadable.svs": "cannot be decoded",
 }
