@@ -20,10 +20,10 @@ from mil.io.slides import Overview, Resolution, SlideReader
 from mil.io.slides.scanner import scanner_of
 from mil.io.tiles import FORMAT, TileGeometry, Tiles, write_tiles
 from mil.tile.checks import check_any_tile, check_loss, check_scale, remarks_of
+from mil.tile.outlines import outlines
 from mil.tile.plan import TilePlan, UserMasks, plan_tiles, read_overview, shrink_for_people
 from mil.tile.qc_image import draw_qc_image
 from mil.tile.quality import assess
-from mil.tile.tissue import outlines
 
 # How QuPath shows a region of tissue; it can be edited there at once.
 TISSUE = {

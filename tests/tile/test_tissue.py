@@ -5,7 +5,8 @@ import pytest
 from shapely import unary_union
 
 from mil.tile.density import glass_colour
-from mil.tile.tissue import find_tissue, outlines
+from mil.tile.outlines import outlines
+from mil.tile.tissue import find_tissue
 from tests.synthetic import glass, stain
 
 UM = 8.0  # micrometres per pixel
