@@ -12,7 +12,8 @@ from mil.io.bags import Bag, BagHeader, bag_of, write_bag
 from mil.io.scores import HeadScores
 from mil.io.tiles import read_tiles
 from mil.predict.ensemble import Ensemble
-from mil.predict.result import PredictionSettings, SlidePrediction
+from mil.predict.result import SlidePrediction
+from mil.predict.settings import PredictionSettings
 
 
 def draw_slide(

@@ -17,7 +17,8 @@ from mil.io.bags.join import join_bags
 from mil.io.scores import HeadScores
 from mil.predict.drawing import draw_slide, failed_slide
 from mil.predict.ensemble import Ensemble
-from mil.predict.result import PredictionSettings, SlidePrediction
+from mil.predict.result import SlidePrediction
+from mil.predict.settings import PredictionSettings
 from mil.tile.stage import run as tile
 from mil.trained.evidence import evidence_of, remover_of
 from mil.trained.forward import forward, tensors_of

@@ -17,7 +17,8 @@ from mil.io.tiles import Tiles, read_tiles
 from mil.predict.drawing import draw_slide, failed_slide
 from mil.predict.embedding import EmbeddedSlide, embed
 from mil.predict.ensemble import Ensemble
-from mil.predict.result import PredictionSettings, SlidePrediction
+from mil.predict.result import SlidePrediction
+from mil.predict.settings import PredictionSettings
 from mil.tile.stage import run as tile
 from mil.trained.evidence import evidence_of, remover_of
 from mil.trained.forward import forward, tensors_of
@@ -37,7 +38,7 @@ def predict(
         name: Id of the slide, by which its files are called.
         ensemble: Heads of one recipe.
         runner: Encoder of the heads.
-        settings: PredictionSettings of the prediction.
+        settings: Settings of the prediction.
 
     Raises:
         ConfigError: the encoder's memory does not hold a tile.
