@@ -6,8 +6,9 @@ from pathlib import Path
 import numpy as np
 
 from mil.features.stain import stain_facts
+from mil.heatmap.bundle import draw_bundle, draw_state
 from mil.heatmap.sheet import draw_sheet, sheet_path
-from mil.heatmap.stage import draw_bundle, draw_state, title_of
+from mil.heatmap.title import title_of
 from mil.io.bags import Bag, BagHeader, bag_of, write_bag
 from mil.io.scores import HeadScores
 from mil.io.tiles import read_tiles
