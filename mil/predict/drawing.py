@@ -5,6 +5,7 @@ from pathlib import Path
 
 import numpy as np
 
+from mil.errors import ReadingError, SlideError
 from mil.features.stain import stain_facts
 from mil.heatmap.bundle import draw_bundle, draw_state
 from mil.heatmap.sheet import draw_sheet, sheet_path
@@ -51,6 +52,22 @@ def draw_slide(
             per_row=settings.heatmap.sheet,
             title=title,
         )
+
+
+def unread_slide(
+    error: SlideError | ReadingError,
+    tiles_path: Path,
+    ensemble: Ensemble,
+    settings: PredictionSettings,
+) -> SlidePrediction:
+    """A slide whose tiles cannot be read; see `failed_slide`.
+
+    In a study a failing disk stops the job, which is run again. Here nothing is run
+    again, and one slide must not stop the others.
+    """
+    if isinstance(error, SlideError):
+        return failed_slide(error.state, error.reason, tiles_path, ensemble, settings)
+    return failed_slide("unreadable", str(error), tiles_path, ensemble, settings)
 
 
 def failed_slide(
