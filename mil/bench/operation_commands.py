@@ -105,16 +105,16 @@ def bench_kernels(
     from mil.bench import kernels, kernels_bars
     from mil.bench.results_table import show
 
-    where = kernels.chosen_device(device, backend)
-    both = (
+    device_type = kernels.chosen_device(device, backend)
+    forms = (
         ("ours", "eager", "compiled")
-        if compiled or (compiled is None and where == "cuda")
+        if compiled or (compiled is None and device_type == "cuda")
         else ("ours", "eager")
     )
-    setup = kernels.Setup(where, backend, threads, (*both, "other"))
+    setup = kernels.Setup(device_type, backend, threads, (*forms, "other"))
     if bars:
         show(kernels_bars.run(setup), json)
         return
-    usual = (kernels.QUICK if quick else kernels.USUAL)[where]
+    usual = (kernels.QUICK if quick else kernels.USUAL)[device_type]
     sizes = kernels.KernelSizes(tiles or (), dim or (), branches or (), bags or (), dtype or ())
     show(kernels.run(op or [], sizes.or_else(usual), setup), json)

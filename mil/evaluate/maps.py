@@ -126,12 +126,12 @@ def tile_metrics(
     thresholds = chosen or {fold: UNCHOSEN[kind] for fold in folds}
     per_slide = {}
     for slide, tiles in of_kind:
-        found = tiles.by_kind[kind]
+        of_slide = tiles.by_kind[kind]
         threshold = np.mean([thresholds[fold] for fold in slide.folds if fold in thresholds])
         per_slide[slide.slide] = {
-            "tile_auroc": found.auroc,
-            "average_precision": found.average_precision,
-            "dice": float(dice(found.ranked, np.array([threshold]))[0]),
+            "tile_auroc": of_slide.auroc,
+            "average_precision": of_slide.average_precision,
+            "dice": float(dice(of_slide.ranked, np.array([threshold]))[0]),
         }
     means = {
         name: _mean([metrics[name] for metrics in per_slide.values()], patients, "share")

@@ -119,15 +119,15 @@ def _rows_of_slides(
     slides: Sequence[SlideFile], rows: Mapping[str, _RowsOfFile], scene_column: str
 ) -> list[tuple[SlideFile, int, dict[str, str]]]:
     """Slides with the line and the row of each, in order of their files."""
-    found = []
+    rows_of_slides = []
     for slide in slides:
         of_file = rows.get(slide.slide, {})
         for line, row in of_file.values():
             name = slide.slide
             if len(of_file) > 1:
                 name = clean_id(f"{name}_{row[scene_column]}")
-            found.append((replace(slide, slide=name), line, row))
-    return found
+            rows_of_slides.append((replace(slide, slide=name), line, row))
+    return rows_of_slides
 
 
 def _refuse_names(
