@@ -7,13 +7,11 @@ import numpy as np
 from jaxtyping import Float
 
 from mil.evaluate.branch_slides import AblatedSlide, AnnotatedBranches
-from mil.evaluate.mapped import TOP
 from mil.evaluate.rows import mean
+from mil.evaluate.top_hits import TOP, rates_of_top_hits
 from mil.io.branch_metrics import BranchMetrics, HeadBranches
 from mil.io.map_metrics import TopHits
-from mil.statistics.bootstrap import members
 from mil.statistics.delong import Difference
-from mil.statistics.intervals import proportion
 from mil.statistics.metric import Metric
 from mil.tasks import Task
 from mil.tasks.base import Predictions
@@ -115,11 +113,9 @@ def _top_hits(
 ) -> list[TopHits]:
     if not annotated:
         return []
-    member = members(patients)
-    hits = []
-    for number, k in enumerate(TOP):
-        of_k = np.array([one.top_hits[branch, number] for one in annotated])
-        chance = float(np.mean([one.top_by_chance[number] for one in annotated]))
-        rate = Metric(value=float(of_k.mean()), ci95=proportion(of_k, member))
-        hits.append(TopHits(k=k, rate=rate, by_chance=chance))
-    return hits
+    hits = np.array([one.top_hits[branch] for one in annotated])
+    by_chance = [
+        float(np.mean([one.top_by_chance[number] for one in annotated]))
+        for number in range(len(TOP))
+    ]
+    return rates_of_top_hits(hits, by_chance, patients)

@@ -6,8 +6,9 @@ from typing import NamedTuple
 import numpy as np
 from jaxtyping import Float
 
-from mil.evaluate.localise import ANNOTATED, hit_of_drawn, top_hit
-from mil.evaluate.mapped import TOP, ScoredHead
+from mil.evaluate.localise import ANNOTATED
+from mil.evaluate.mapped import ScoredHead
+from mil.evaluate.top_hits import top_hits, top_hits_by_chance
 from mil.io.bags import read_positions
 from mil.io.bags.patients import FoldBag
 from mil.io.scores import BranchAblation
@@ -110,13 +111,11 @@ def annotated_branches(
     annotated = share >= ANNOTATED
     if not annotated.any() or annotated.all():
         return None
-    count = int(annotated.sum())
-    top_hits = [[top_hit(of_branch, share, k) for k in TOP] for of_branch in attention.T]
     return AnnotatedBranches(
         attention=attention[annotated].sum(0),
-        top_hits=np.array(top_hits),
+        top_hits=np.stack([top_hits(of_branch, share) for of_branch in attention.T]),
         share=float(annotated.mean()),
-        top_by_chance=np.array([hit_of_drawn(len(share), count, k) for k in TOP]),
+        top_by_chance=top_hits_by_chance(share),
     )
 
 
