@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import NamedTuple
 
 import numpy as np
+from jaxtyping import Bool
 
 from mil.tile.density import (
     BoolMask,
@@ -89,7 +90,7 @@ class OverviewColours:
         """Pixels in a field of pale tissue, such as fat."""
         return self.of_relief(self.relief.pale)
 
-    def of_relief(self, mask: BoolMask) -> BoolMask:
+    def of_relief(self, mask: Bool[np.ndarray, "rows columns"]) -> BoolMask:
         """A mask on the reduced image of the texture, as one on the overview."""
         return enlarge(mask, self.relief.factor, self.green.shape)
 
