@@ -47,7 +47,7 @@ def ablated_slide(
     head: ScoredHead,
     ablation: BranchAblation,
     share: Float[np.ndarray, " tiles"] | None,
-    positions: Positions | None,
+    positions: Float[np.ndarray, "_ 2"] | None,
 ) -> AblatedSlide:
     """What leaving out each branch does to a slide.
 
