@@ -1,4 +1,4 @@
-"""What a checkpoint states of its training: recipe, seed and epoch, as far as they can be."""
+"""What a checkpoint states of its training, checked: recipe, seed and epoch."""
 
 from collections.abc import Mapping
 from pathlib import Path
