@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from mil.bench.options import Json, Threads
+from mil.bench.options import Json
+from mil.config.options import Device, Threads
 
 
 def bench_graph(
@@ -84,10 +85,7 @@ def bench_kernels(
         Literal["auto", "reference", "cpu", "triton"],
         typer.Option(help="Implementation to time; auto: the one that mil would choose."),
     ] = "auto",
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"],
-        typer.Option(help="Device to compute on; auto: a GPU if there is one."),
-    ] = "auto",
+    device: Device = "auto",
     compiled: Annotated[
         bool | None, typer.Option(help="Time torch.compile too; it takes long; default: on a GPU.")
     ] = None,
