@@ -7,7 +7,8 @@ from typing import Any
 from mil.errors import FormatError
 from mil.evaluate import stage as evaluate_stage
 from mil.heatmap import stage as heatmap_stage
-from mil.score.stage import ScoreJob, jobs_of_folder, run
+from mil.score.jobs import ScoreJob, jobs_of_folder
+from mil.score.stage import run
 
 
 def score_all(heads: Sequence[Path], jobs: Sequence[ScoreJob]) -> None:

@@ -9,6 +9,7 @@ from mil.errors import MilError
 from mil.evaluate import stage as evaluate
 from mil.io.results import Metrics
 from mil.score import stage as score
+from mil.score.jobs import jobs_of_folder
 from mil.train.stage import HeadRun, run_all
 
 
@@ -72,7 +73,7 @@ def run(
     )
     name = heads[0].recipe_name
     report(f"{name}: {len(heads)} fitted")
-    jobs = score.jobs_of_folder(inputs.bags_dir, scores_dir, inputs.folds)
+    jobs = jobs_of_folder(inputs.bags_dir, scores_dir, inputs.folds)
     folders = [head_run.out for head_run in runs]
     results = score.run(folders, jobs, threads=threads, keep=True, evidence="none")
     for result in results:

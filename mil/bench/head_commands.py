@@ -5,7 +5,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from mil.bench.options import Json, Threads
+from mil.bench.options import Json
+from mil.config.options import Threads
 
 
 def bench_train(

@@ -126,17 +126,23 @@ def run(
     _measure([task for task in tasks if _result_of(results, task) is None], results, threads)
     of_tasks = [_result_of(results, task) for task in tasks]
     complete = [result for result in of_tasks if result is not None]
-    stains = "" if options.stain_norm == NO_STAIN_NORM else f", {options.stain_norm}"
-    title = (
-        f"mil bench learn, {len(names)} cohorts, {settings.train_slides} training slides, "
-        f"{100 * settings.witness:g} % tumour, {choices.seeds} seeds, {options.encoder}{stains}"
-    )
-    if settings.stain_shift:
-        title += ", second test set of another stain"
+    title = _title(choices, settings, options)
     tables = [learn_table(title, list(rows), complete, settings)]
     if references:
         tables.append(difference_table(references, complete))
     return tables
+
+
+def _title(choices: LearnRun, settings: CohortSettings, options: BankOptions) -> str:
+    stains = "" if options.stain_norm == NO_STAIN_NORM else f", {options.stain_norm}"
+    title = (
+        f"mil bench learn, {len(choices.cohort_names)} cohorts, {settings.train_slides} training "
+        f"slides, {100 * settings.witness:g} % tumour, {choices.seeds} seeds, "
+        f"{options.encoder}{stains}"
+    )
+    if settings.stain_shift:
+        title += ", second test set of another stain"
+    return title
 
 
 def run_task(task: FitTask) -> LearnResult:

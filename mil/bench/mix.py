@@ -83,9 +83,9 @@ def run(
             f"--full-up-to {full_up_to}: less than the shortest bag, {lengths[0]} tiles; mixers "
             "are compared with full attention"
         )
-    where = choose_device(device).type
+    device_type = choose_device(device).type
     names = [FULL, *(name for name in mixers or PAIRS if name != FULL)]
-    rates = _apart(machine_rates, where, threads)
+    rates = _apart(machine_rates, device_type, threads)
     rows: list[Row] = []
     backends: tuple[Backend, ...] = ("fast", "reference")
     for backend in backends:
@@ -94,44 +94,46 @@ def run(
             limits = dict.fromkeys(names, reference_up_to) | {
                 FULL: min(full_up_to, reference_up_to)
             }
-        found: dict[tuple[str, int], MixFigures] = {}
+        figures_by_length: dict[tuple[str, int], MixFigures] = {}
         for name in names:
             own = [tiles for tiles in lengths if tiles <= limits.get(name, tiles)]
-            measured = _apart(measure_mixer, Job(name, own, backend, where, threads))
-            found |= {(name, tiles): figures for tiles, figures in measured.items()}
+            measured = _apart(measure_mixer, Job(name, own, backend, device_type, threads))
+            figures_by_length |= {(name, tiles): figures for tiles, figures in measured.items()}
             print(f"{name}, {backend}: {len(own)} lengths", file=sys.stderr, flush=True)
-        rows += rows_of(found, rates, "reference" if backend == "reference" else _form(where))
+        form = "reference" if backend == "reference" else _form(device_type)
+        rows += rows_of(figures_by_length, rates, form)
     title = (
-        f"mil bench mix, {where}, {threads} threads; copy {rates.copy / 1e9:.3g} GB/s, products "
+        f"mil bench mix, {device_type}, {threads} threads; copy {rates.copy / 1e9:.3g} GB/s, "
+        "products "
         f"{rates.product / 1e9:.3g} GFLOP/s"
     )
     return BenchmarkTable(title, rows, NOTE)
 
 
-def _form(where: str) -> str:
-    return "triton" if where == "cuda" else where
+def _form(device_type: str) -> str:
+    return "triton" if device_type == "cuda" else device_type
 
 
 def rows_of(
-    found: dict[tuple[str, int], MixFigures], rates: MachineRates, backend: str
+    figures_by_length: dict[tuple[str, int], MixFigures], rates: MachineRates, backend: str
 ) -> Iterator[Row]:
     """A row for each mixer and length of one form of the operations.
 
     Args:
-        found: Figures by mixer and number of tiles, full attention among them.
+        figures_by_length: Figures by mixer and number of tiles, full attention among them.
         rates: Rates of the machine.
         backend: Form, for the table.
     """
     full = {
         tiles: figures.ms[1]
-        for (name, tiles), figures in found.items()
+        for (name, tiles), figures in figures_by_length.items()
         if name == FULL and figures.ms
     }
     of_mixers: dict[str, dict[int, float]] = {}
-    for (name, tiles), figures in found.items():
+    for (name, tiles), figures in figures_by_length.items():
         if figures.ms:
             of_mixers.setdefault(name, {})[tiles] = figures.ms[1]
-    for (name, tiles), figures in found.items():
+    for (name, tiles), figures in figures_by_length.items():
         row: Row = {"mixer": name, "backend": backend, "tiles": tiles}
         columns = (
             "ms",

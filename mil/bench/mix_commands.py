@@ -1,9 +1,11 @@
 """`mil bench mix` at the command line."""
 
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+
+from mil.bench.options import Json
+from mil.config.options import Device, Threads
 
 
 def bench_mix(
@@ -24,17 +26,9 @@ def bench_mix(
         int,
         typer.Option(min=0, help="Largest number of tiles for the references in plain PyTorch."),
     ] = 3000,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"],
-        typer.Option(help="Device to compute on; auto: a GPU if there is one."),
-    ] = "auto",
-    threads: Annotated[int, typer.Option(min=1, help="Number of CPU threads.")] = 1,
-    json: Annotated[
-        Path | None,
-        typer.Option(
-            "--json", help="JSON file to write the table and a description of the machine to."
-        ),
-    ] = None,
+    device: Device = "auto",
+    threads: Threads = 1,
+    json: Json = None,
 ) -> None:
     """Time the mixers of mixed_abmil by the length of a bag, beside full attention.
 

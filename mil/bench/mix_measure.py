@@ -63,15 +63,15 @@ class MachineRates(NamedTuple):
 def measure_mixer(job: Job) -> dict[int, MixFigures]:
     """Figures of a mixer by number of tiles; a bag that finds no room is an answer too."""
     device = _prepared(job.device, job.threads)
-    found = {}
+    figures = {}
     for tiles in job.lengths:
         try:
-            found[tiles] = _figures(job, tiles, device)
+            figures[tiles] = _figures(job, tiles, device)
         except RuntimeError as error:
             if "memory" not in str(error):
                 raise
-            found[tiles] = MixFigures(failed="does not fit into memory")
-    return found
+            figures[tiles] = MixFigures(failed="does not fit into memory")
+    return figures
 
 
 def peak_of(job: Job) -> float:
@@ -105,8 +105,8 @@ def _run(job: Job, tiles: int, device: torch.device) -> _Run:
     def both() -> Any:
         with _form(job.backend):
             mixed = mixer(rows, places)
-        wanted = [*learned, *mixer.parameters()]
-        return torch.autograd.grad(mixed, wanted, upstream, allow_unused=True)
+        parameters = [*learned, *mixer.parameters()]
+        return torch.autograd.grad(mixed, parameters, upstream, allow_unused=True)
 
     # Libraries are loaded by their first call.
     _warm_up(mixer, device)

@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 import typer
 
-from mil.bench.options import Json, Threads
+from mil.bench.options import Json
+from mil.config.options import Device, Threads
 
 
 def bench_graph(
@@ -84,10 +85,7 @@ def bench_kernels(
         Literal["auto", "reference", "cpu", "triton"],
         typer.Option(help="Implementation to time; auto: the one that mil would choose."),
     ] = "auto",
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"],
-        typer.Option(help="Device to compute on; auto: a GPU if there is one."),
-    ] = "auto",
+    device: Device = "auto",
     compiled: Annotated[
         bool | None, typer.Option(help="Time torch.compile too; it takes long; default: on a GPU.")
     ] = None,
@@ -105,16 +103,16 @@ def bench_kernels(
     from mil.bench import kernels, kernels_bars
     from mil.bench.results_table import show
 
-    where = kernels.chosen_device(device, backend)
-    both = (
+    device_type = kernels.chosen_device(device, backend)
+    forms = (
         ("ours", "eager", "compiled")
-        if compiled or (compiled is None and where == "cuda")
+        if compiled or (compiled is None and device_type == "cuda")
         else ("ours", "eager")
     )
-    setup = kernels.Setup(where, backend, threads, (*both, "other"))
+    setup = kernels.Setup(device_type, backend, threads, (*forms, "other"))
     if bars:
         show(kernels_bars.run(setup), json)
         return
-    usual = (kernels.QUICK if quick else kernels.USUAL)[where]
+    usual = (kernels.QUICK if quick else kernels.USUAL)[device_type]
     sizes = kernels.KernelSizes(tiles or (), dim or (), branches or (), bags or (), dtype or ())
     show(kernels.run(op or [], sizes.or_else(usual), setup), json)

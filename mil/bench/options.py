@@ -1,11 +1,14 @@
-"""Options that several benchmarks share."""
+"""Options that several benchmarks share; see also `mil.config.options`."""
 
 from pathlib import Path
 from typing import Annotated
 
 import typer
 
-Threads = Annotated[int, typer.Option(min=1, help="Number of CPU threads.")]
+Repeats = Annotated[
+    int,
+    typer.Option(min=1, help="Number of repeats of each measurement; the median is reported."),
+]
 Json = Annotated[
     Path | None,
     typer.Option(

@@ -5,8 +5,9 @@ from typing import Annotated, Literal
 
 import typer
 
-from mil.bench.options import Json, Threads
+from mil.bench.options import Json, Repeats
 from mil.config import DEFAULT_ENCODER
+from mil.config.options import Device, Threads
 
 Slides = Annotated[
     list[Path] | None,
@@ -26,10 +27,7 @@ def bench_read(
     ] = 1000,
     tile_px: TilePx = 256,
     target_mpp: TargetMpp = 0.5,
-    repeats: Annotated[
-        int,
-        typer.Option(min=1, help="Number of repeats of each measurement; the median is reported."),
-    ] = 3,
+    repeats: Repeats = 3,
     json: Json = None,
 ) -> None:
     """Time reading: tiles a second by stage, beside a plain loop over OpenSlide."""
@@ -62,14 +60,8 @@ def bench_features(
     tiles: Annotated[
         int, typer.Option(min=1, help="Approximate largest number of tiles of each slide.")
     ] = 1000,
-    repeats: Annotated[
-        int,
-        typer.Option(min=1, help="Number of repeats of each measurement; the median is reported."),
-    ] = 3,
-    device: Annotated[
-        Literal["auto", "cpu", "cuda"],
-        typer.Option(help="Device to compute on; auto: a GPU if there is one."),
-    ] = "auto",
+    repeats: Repeats = 3,
+    device: Device = "auto",
     precision: Annotated[
         Literal["auto", "fp32", "bf16", "fp16"],
         typer.Option(help="Precision of the encoder; auto: one that the device is fast in."),

@@ -65,7 +65,7 @@ def _row(path: Path, folder: Path, tile_px: int, target_mpp: float) -> Row:
         opened = clock()
         mpp = reader.resolution().mpp
         view = read_overview(reader, mpp)
-        looked = clock()
+        overview_read = clock()
         plan = plan_tiles(
             reader, mpp, tile_px=tile_px, target_mpp=target_mpp, config=config, overview=view
         )
@@ -99,7 +99,7 @@ def _row(path: Path, folder: Path, tile_px: int, target_mpp: float) -> Row:
         "px": f"{width} x {height}",
         "tiles": len(plan.coords),
         "open_s": opened,
-        "picture_s": looked,
+        "picture_s": overview_read,
         "mask_s": tissue_found,
         # `plan_tiles` finds tissue and lays the grid; noise may leave less than nothing.
         "grid_s": max(planned - tissue_found, 0.0),

@@ -14,21 +14,17 @@ from mil.evaluate.evidence import RemovedTiles, removed_tiles
 from mil.evaluate.flipping import flip_curves
 from mil.evaluate.lesion_slides import LesionSlides
 from mil.evaluate.localise import (
-    ANNOTATED,
     annotated_share,
     average_precision,
-    hit_of_drawn,
     tile_auroc,
-    top_hit,
 )
+from mil.evaluate.top_hits import top_hits, top_hits_by_chance
 from mil.io.bags.patients import FoldBag
 from mil.io.scores import MAP_KINDS, HeadScores
 from mil.statistics.flipping import FlipCurves
 from mil.tasks import Task
 from mil.trained.record import Trained
 from mil.trained.tile_maps import TileMap, tile_map
-
-TOP = (1, 5, 10)
 
 
 class ScoredHead(NamedTuple):
@@ -190,13 +186,13 @@ def _annotated_tiles(
         precision = average_precision(one.values, share)
         if auroc is None or precision is None:
             return None
-        hits = np.array([top_hit(one.values, share, k) for k in TOP])
         by_kind[str(one.kind)] = FoundTiles(
-            auroc, precision, hits, ranked_tiles(_comparable(one), share)
+            auroc=auroc,
+            average_precision=precision,
+            top_hits=top_hits(one.values, share),
+            ranked=ranked_tiles(_comparable(one), share),
         )
-    annotated = int((share >= ANNOTATED).sum())
-    by_chance = np.array([hit_of_drawn(len(share), annotated, k) for k in TOP])
-    return AnnotatedTiles(by_kind, annotated_share(share), by_chance)
+    return AnnotatedTiles(by_kind, annotated_share(share), top_hits_by_chance(share))
 
 
 def _comparable(one: TileMap) -> Float[np.ndarray, " tiles"]:

@@ -9,7 +9,8 @@ from jaxtyping import Float
 from mil.evaluate.dice import best_threshold, dice
 from mil.evaluate.evidence import evidence_checks
 from mil.evaluate.lesion_metrics import froc_of, lesions_of_slides
-from mil.evaluate.mapped import TOP, AnnotatedTiles, MappedSlide, MappedSlides, ValidationTiles
+from mil.evaluate.mapped import AnnotatedTiles, MappedSlide, MappedSlides, ValidationTiles
+from mil.evaluate.top_hits import rates_of_top_hits
 from mil.io.map_metrics import (
     EvidenceCheck,
     Faithfulness,
@@ -20,9 +21,7 @@ from mil.io.map_metrics import (
     TopHits,
 )
 from mil.io.scores import FLIP_SHARES, MAP_KINDS
-from mil.statistics.bootstrap import members
 from mil.statistics.flipping import FlipCurves, flip_area
-from mil.statistics.intervals import proportion
 from mil.statistics.metric import Metric
 from mil.statistics.resampled import Scale, with_intervals
 from mil.trained.tile_maps import SIGNED
@@ -126,12 +125,12 @@ def tile_metrics(
     thresholds = chosen or {fold: UNCHOSEN[kind] for fold in folds}
     per_slide = {}
     for slide, tiles in of_kind:
-        found = tiles.by_kind[kind]
+        of_slide = tiles.by_kind[kind]
         threshold = np.mean([thresholds[fold] for fold in slide.folds if fold in thresholds])
         per_slide[slide.slide] = {
-            "tile_auroc": found.auroc,
-            "average_precision": found.average_precision,
-            "dice": float(dice(found.ranked, np.array([threshold]))[0]),
+            "tile_auroc": of_slide.auroc,
+            "average_precision": of_slide.average_precision,
+            "dice": float(dice(of_slide.ranked, np.array([threshold]))[0]),
         }
     means = {
         name: _mean([metrics[name] for metrics in per_slide.values()], patients, "share")
@@ -186,16 +185,9 @@ def _dice_rule(kind: str, *, is_chosen: bool) -> str:
 
 
 def _top_hits(tiles: Sequence[AnnotatedTiles], patients: Sequence[str], kind: str) -> list[TopHits]:
-    hits = np.stack([slide.by_kind[kind].top_hits for slide in tiles], axis=1)
+    hits = np.stack([slide.by_kind[kind].top_hits for slide in tiles])
     by_chance = np.mean([slide.top_by_chance for slide in tiles], axis=0)
-    return [
-        TopHits(
-            k=k,
-            rate=Metric(value=float(of_k.mean()), ci95=proportion(of_k, members(patients))),
-            by_chance=float(chance),
-        )
-        for k, of_k, chance in zip(TOP, hits, by_chance, strict=True)
-    ]
+    return rates_of_top_hits(hits, by_chance.tolist(), patients)
 
 
 def _mean(values: Sequence[float], patients: Sequence[str], scale: Scale) -> Metric:

@@ -18,7 +18,7 @@ from mil.evaluate.rows import (
 from mil.evaluate.selection import of_selection
 from mil.evaluate.subgroups import metrics_of_patients, set_metrics, subgroups
 from mil.io.branch_metrics import BranchesOfRecipe
-from mil.io.results import CalibrationMetrics, Metrics, Prediction, RunMetrics
+from mil.io.results import CalibrationMetrics, Metrics, Prediction, RunMetrics, SelectionMetrics
 from mil.statistics.scaling import Calibration
 from mil.statistics.text import calibration_note
 from mil.tasks import Task
@@ -57,11 +57,7 @@ def metrics_of(
     runs = [_run(members, task, *run) for run, members in by_run(rows).items()]
     # In the order of the runs; a run without test slides has no metrics.
     names = dict.fromkeys(name for run in runs for name in run.numbers)
-    selection = None
-    if task.one_of_classes:
-        selection = of_selection(test, trained.classes, trained.positive)
     of_slides = set_metrics(slides, task)
-    entropy_shares = {slide.slide: slide.entropy_share for slide in sorted(attended)}
     return Metrics(
         recipe=trained.recipe_name,
         encoder=trained.encoder,
@@ -84,10 +80,8 @@ def metrics_of(
         maps=maps.maps,
         lesions=maps.lesions,
         evidence_checks=maps.evidence_checks,
-        attention_entropy_share={
-            name: share for name, share in entropy_shares.items() if share is not None
-        },
-        selection=selection,
+        attention_entropy_share=_entropy_shares(attended),
+        selection=_selection(test, trained),
         branches=branches,
         slides_used=sorted({row.slide for row in test}),
     )
@@ -129,6 +123,19 @@ def _run(rows: Sequence[EvaluatedSlide], task: Task, seed: int, fold: int) -> Ru
         hottest_tile_rate=mean(row.hottest_tile_hit for row in to_find),
         attention_entropy_share=mean(row.attention_entropy_share for row in test),
     )
+
+
+def _entropy_shares(attended: Sequence[AttendedSlide]) -> dict[str, float]:
+    """Evenness of the ensemble's attention, by slide; none of a bag of one tile."""
+    shares = {slide.slide: slide.entropy_share for slide in sorted(attended)}
+    return {name: share for name, share in shares.items() if share is not None}
+
+
+def _selection(test: Sequence[EvaluatedSlide], trained: Trained) -> SelectionMetrics | None:
+    """Metrics of the selected tiles; None where heads select none, or of other tasks."""
+    if not trained.task.one_of_classes:
+        return None
+    return of_selection(test, trained.classes, trained.positive)
 
 
 def _calibration(

@@ -1,104 +1,42 @@
 """`mil heatmap` at the command line; the work is imported when it runs."""
 
-from enum import StrEnum
-from pathlib import Path
-from typing import Annotated, Literal
+from typing import Literal
 
 import typer
 
 from mil.config import HeatmapConfig
-from mil.config.options import DatasetPart, GeojsonFrame, PartTable, SlidesDir, option
+from mil.config.options import DatasetPart, GeojsonFrame, PartTable, SlidesDir
 from mil.errors import DatasetError
+from mil.heatmap import options
 
 DEFAULTS = HeatmapConfig()
-
-
-class MapKind(StrEnum):
-    """Kinds of map; typer takes no list of literals."""
-
-    ATTENTION = "attention"
-    ALONE = "alone"
-    EFFECT = "effect"
-    ROLLOUT = "rollout"
-
-
-DEFAULT_KINDS = [MapKind(kind) for kind in DEFAULTS.kinds]
+DEFAULT_KINDS = [options.MapKind(kind) for kind in DEFAULTS.kinds]
 
 
 def heatmap(
-    score: Annotated[
-        Path | None, typer.Option(help="Score file of the slide, written by `mil score`.")
-    ] = None,
-    bag: Annotated[
-        Path | None, typer.Option(help="Bag of the slide, which says where its tiles are.")
-    ] = None,
-    out: Annotated[
-        Path | None,
-        typer.Option(
-            help="Picture to write (.png); .geojson (QuPath), .ome.tiff, .csv and .tiles.jpg go "
-            "beside it."
-        ),
-    ] = None,
-    tiles: Annotated[
-        Path | None,
-        typer.Option(
-            help="Tiles file of the slide, beside its overview; with --dataset their folder; omit "
-            "if precomputed."
-        ),
-    ] = None,
-    slide: Annotated[
-        Path | None,
-        typer.Option(help="Slide file, to be seen under the attention of a precomputed bag."),
-    ] = None,
-    folds: Annotated[
-        Path | None,
-        typer.Option(help="File of the folds, to draw only heads that did not train on the slide."),
-    ] = None,
-    annotation: Annotated[
-        Path | None, typer.Option(help="File of regions to outline: .xml or .geojson.")
-    ] = None,
-    scene: Annotated[
-        str,
-        typer.Option(
-            help="Image of --slide that is the slide, in a file of several: name or number."
-        ),
-    ] = "",
-    scale: Annotated[
-        Literal["percentile", "relative", "raw"], option(HeatmapConfig, "scale")
-    ] = DEFAULTS.scale,
-    kinds: Annotated[list[MapKind], option(HeatmapConfig, "kinds", "--kind")] = DEFAULT_KINDS,
-    branches: Annotated[bool, option(HeatmapConfig, "branches", "--branches")] = DEFAULTS.branches,
+    score: options.Score = None,
+    bag: options.Bag = None,
+    out: options.Out = None,
+    tiles: options.Tiles = None,
+    slide: options.SlideFile = None,
+    folds: options.Folds = None,
+    annotation: options.Annotation = None,
+    scene: options.Scene = "",
+    scale: options.Scale = DEFAULTS.scale,
+    kinds: options.Kinds = DEFAULT_KINDS,
+    branches: options.Branches = DEFAULTS.branches,
     geojson_frame: GeojsonFrame = "scanned",
-    annotation_class: Annotated[
-        list[str] | None,
-        typer.Option(
-            help="Class of the annotation to outline; repeat for several. "
-            "Default: those named like the positive region."
-        ),
-    ] = None,
-    dataset: Annotated[
-        str,
-        typer.Option(
-            help="Dataset to draw, with --scores, --bags and --out-dir; what is current stays."
-        ),
-    ] = "",
+    annotation_class: options.AnnotationClass = None,
+    dataset: options.Dataset = "",
     slides_dir: SlidesDir = None,
-    scores: Annotated[Path | None, typer.Option(help="Folder of a dataset's score files.")] = None,
-    bags: Annotated[Path | None, typer.Option(help="Folder of a dataset's bags.")] = None,
-    out_dir: Annotated[
-        Path | None, typer.Option(help="Folder for the pictures of a dataset.")
-    ] = None,
-    slides: Annotated[Literal["all", "test"], option(HeatmapConfig, "slides")] = DEFAULTS.slides,
-    sheet: Annotated[int, option(HeatmapConfig, "sheet", min=0, max=20)] = DEFAULTS.sheet,
+    scores: options.Scores = None,
+    bags: options.Bags = None,
+    out_dir: options.OutDir = None,
+    slides: options.Slides = DEFAULTS.slides,
+    sheet: options.Sheet = DEFAULTS.sheet,
     part: DatasetPart = "",
     table: PartTable = None,
-    script: Annotated[
-        Path | None,
-        typer.Option(
-            help="Script for QuPath to write, which attaches all heatmaps below its folder; "
-            "default: attach_heatmaps.groovy in --out-dir."
-        ),
-    ] = None,
+    script: options.Script = None,
 ) -> None:
     """Draw maps of slides: attention and evidence of tiles, mean over the heads that scored them.
 

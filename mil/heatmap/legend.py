@@ -68,17 +68,26 @@ def draw_colour_bar(page: Page, shading: Shading, left_inches: float) -> None:
     page.write_upwards(beyond + points(TICK_POINTS), middle, label, TITLE_POINTS)
 
 
+def round_length(longest_um: float) -> tuple[int, str]:
+    """Longest round length that fits a scale bar, micrometres, and its label.
+
+    Args:
+        longest_um: greatest length that fits, micrometres.
+    """
+    fitting = [length for length in BAR_LENGTHS_UM if length <= longest_um]
+    length = max(fitting, default=BAR_LENGTHS_UM[0])
+    return length, f"{length / 1000:g} mm" if length >= 1000 else f"{length} µm"
+
+
 def draw_scale_bar(page: Page, panel: Panel, image: Image.Image, um_per_px: float) -> None:
     """Draw a bar of a round length, the longest that takes a fifth of the width."""
     if um_per_px <= 0:
         return
-    longest_um = image.width * um_per_px / 5
-    length = max((n for n in BAR_LENGTHS_UM if n <= longest_um), default=BAR_LENGTHS_UM[0])
+    length, label = round_length(image.width * um_per_px / 5)
     left, top, right, bottom = panel.box
     x = left + 0.03 * (right - left)
     y = top + 0.97 * (bottom - top)
     page.line((x, y), (x + length / um_per_px * panel.scale, y), SCALE_BAR_POINTS)
-    label = f"{length / 1000:g} mm" if length >= 1000 else f"{length} µm"
     above = max(0.012 * (bottom - top), points(SCALE_BAR_POINTS))
     page.write((x, y - above), label, SCALE_BAR_LABEL_POINTS, anchor="ls")
 

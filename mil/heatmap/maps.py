@@ -47,9 +47,9 @@ def maps_of(records: Sequence[Trained], scores: Sequence[HeadScores]) -> SlideMa
     """
     kinds: dict[MapKind, TileMap] = {}
     for kind in MAP_KINDS:
-        found = tile_map(kind, records, scores)
-        if found is not None:
-            kinds[kind] = found
+        of_kind = tile_map(kind, records, scores)
+        if of_kind is not None:
+            kinds[kind] = of_kind
     by_column = {}
     for kind, column in [(kind, column) for kind in SIGNED for column in _others(records[0])]:
         of_column = tile_map(kind, records, scores, column) if kind in kinds else None

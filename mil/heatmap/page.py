@@ -99,10 +99,8 @@ class Page:
         height = max(1, round(image.height * scale))
         left = round((place.x + place.width / 2) * DOTS_PER_INCH - width / 2)
         top = round((place.y + place.height / 2) * DOTS_PER_INCH - height / 2)
-        enlarged = Image.Resampling.NEAREST if scale >= SQUARES else Image.Resampling.BILINEAR
-        how = enlarged if scale > 1 else Image.Resampling.BICUBIC
         if (width, height) != image.size:
-            image = image.resize((width, height), how, reducing_gap=SHRINK_GAP)
+            image = image.resize((width, height), _filter_of(scale), reducing_gap=SHRINK_GAP)
         self.image.paste(image, (left, top))
         return Panel((left, top, left + width, top + height), scale)
 
@@ -232,6 +230,13 @@ class Page:
             dpi=(DOTS_PER_INCH, DOTS_PER_INCH),
             comment=comment,
         )
+
+
+def _filter_of(scale: float) -> Image.Resampling:
+    """How an image is brought to `scale` times its size; far enlarged, its pixels show."""
+    if scale >= SQUARES:
+        return Image.Resampling.NEAREST
+    return Image.Resampling.BILINEAR if scale > 1 else Image.Resampling.BICUBIC
 
 
 def _floats(edges: Sequence[float | int]) -> Edges:

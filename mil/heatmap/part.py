@@ -10,7 +10,8 @@ from mil.errors import DatasetError
 from mil.heatmap.files import DRAWN, check_names, files_of
 from mil.heatmap.scales import Scale
 from mil.heatmap.sheet import draw_sheet, draw_sheet_of_state, sheet_path
-from mil.heatmap.stage import run, title_of_scored
+from mil.heatmap.stage import run
+from mil.heatmap.title import title_of_scored
 from mil.io.part_jobs import Output
 from mil.io.probe import probe
 from mil.io.provenance import digest_of, file_digest, made_from

@@ -10,7 +10,7 @@ from jaxtyping import Int
 from PIL import Image
 
 from mil.errors import MilError, ReadingError
-from mil.heatmap.legend import BAR_LENGTHS_UM
+from mil.heatmap.legend import round_length
 from mil.heatmap.page import DOTS_PER_INCH, Page, Place, points
 from mil.heatmap.render import draw_message
 from mil.io.atomic import atomic_path
@@ -224,11 +224,9 @@ class Sheet:
         """Draw a bar of the longest round length that fits, with its length beside it."""
         if um_per_px <= 0:
             return
-        fitting = [length for length in BAR_LENGTHS_UM if length <= LONGEST_BAR_PX * um_per_px]
-        length = max(fitting, default=BAR_LENGTHS_UM[0])
+        length, label = round_length(LONGEST_BAR_PX * um_per_px)
         right = EDGE_PX + length / um_per_px
         self.page.line((EDGE_PX, y), (right, y), BAR_POINTS)
-        label = f"{length / 1000:g} mm" if length >= 1000 else f"{length} µm"
         self.page.write((right + GAP_PX, y), label, CAPTION_POINTS, anchor="lm")
 
     def begin_row(self, heading: str) -> None:

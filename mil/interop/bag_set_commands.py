@@ -1,9 +1,11 @@
 """`mil bags fetch` and `mil bags sets` at the command line."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import Annotated
 
 import typer
+
+from mil.interop.options import Datasets, Dtype
 
 
 def bags_fetch(
@@ -13,12 +15,8 @@ def bags_fetch(
     out: Annotated[
         Path | None, typer.Option(help="Folder for the bags; default: bags/NAME.")
     ] = None,
-    dtype: Annotated[
-        Literal["float16", "float32"], typer.Option(help="Number type of the stored features.")
-    ] = "float16",
-    datasets: Annotated[Path, typer.Option(help="Folder for the dataset's two files.")] = Path(
-        "configs/datasets"
-    ),
+    dtype: Dtype = "float16",
+    datasets: Datasets = Path("configs/datasets"),
     allow_missing: Annotated[
         bool,
         typer.Option(

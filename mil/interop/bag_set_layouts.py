@@ -70,15 +70,15 @@ def portions(
     Raises:
         FormatError: The repository has none of the files.
     """
-    find = {"clam": _of_slides, "torchmil": _of_archives, "parquet": _of_tables}[entry.layout]
-    found = find(entry, slides, files)
-    if not found:
+    by_layout = {"clam": _of_slides, "torchmil": _of_archives, "parquet": _of_tables}
+    of_entry = by_layout[entry.layout](entry, slides, files)
+    if not of_entry:
         folders = sorted({path.rpartition("/")[0] or "." for path in files})[:5]
         raise FormatError(
             f"{entry.repository}: has no files {entry.features}; its folders are "
             f"{', '.join(folders)}; correct the entry in configs/bag_sets.yaml"
         )
-    return found
+    return of_entry
 
 
 def _of_slides(
@@ -173,17 +173,17 @@ def _without_first(external: ExternalFeatures, entry: BagSetConfig) -> ExternalF
 def _of_torchmil(
     entry: BagSetConfig, portion: Portion, paths: Sequence[Path], scratch: Path
 ) -> Iterator[PublishedBag]:
-    wanted = set(portion.slides)
+    slides = set(portion.slides)
     corners = {}
     if len(paths) > 1:
         location = portion.files[1].path
         with npy_members(paths[1], scratch, location) as members:
             for name, path in members:
-                if name in wanted:
+                if name in slides:
                     corners[name] = _whole_corners(path, f"{location}: {name}")
     with npy_members(paths[0], scratch, portion.name) as members:
         for name, path in members:
-            if name not in wanted:
+            if name not in slides:
                 continue
             location = f"{portion.name}: {name}"
             features = read_npy_features(path, location)

@@ -7,6 +7,7 @@ from typing import Annotated, Literal
 import typer
 
 from mil.config.options import BagsDir, Dataset
+from mil.interop import options
 from mil.interop.bag_set_commands import bags_fetch, bags_sets
 
 bags_app = typer.Typer(
@@ -16,7 +17,6 @@ bags_app = typer.Typer(
 bags_app.command("fetch")(bags_fetch)
 bags_app.command("sets")(bags_sets)
 
-Tool = Literal["clam", "trident", "stamp", "acmil"]
 # Formats of slides as vectors beside those of bags.
 Target = Literal["clam", "trident", "stamp", "acmil", "anndata", "parquet"]
 BagFolder = Annotated[Path, typer.Argument(help="Folder of the bags.")]
@@ -24,100 +24,36 @@ BagFolder = Annotated[Path, typer.Argument(help="Folder of the bags.")]
 
 @bags_app.command("import")
 def bags_import(
-    # The features and their bags.
-    path: Annotated[
-        Path, typer.Argument(help="File or folder of features that another tool wrote.")
-    ],
-    out: Annotated[Path, typer.Option(help="Folder for the bags.")],
-    tool: Annotated[
-        Tool | None,
-        typer.Option(
-            "--from", help="Tool that wrote the features; default: detected from the files."
-        ),
-    ] = None,
-    # Facts that the files may lack; what is stated here goes before what they state.
-    encoder: Annotated[
-        str, typer.Option(help="Encoder of the features, where the files do not name it.")
-    ] = "",
-    weights_sha256: Annotated[
-        str,
-        typer.Option(help="SHA-256 of the encoder's weights; heads then refuse other weights."),
-    ] = "",
-    mpp: Annotated[
-        float | None,
-        typer.Option(min=0.001, help="Pixel size of level 0, µm per pixel, for all slides."),
-    ] = None,
-    mpp_table: Annotated[
-        Path | None,
-        typer.Option(help="Table of pixel sizes: a column for the slide and a column `mpp`, µm."),
-    ] = None,
-    slides_dir: Annotated[
-        Path | None,
-        typer.Option(
-            help="Folder of the slide images; only their pixel sizes, µm per pixel, are read."
-        ),
-    ] = None,
-    side_level0_px: Annotated[
-        float | None, typer.Option(min=1, help="Side of a tile on the slide, level-0 pixels.")
-    ] = None,
-    tile_px: Annotated[
-        int | None, typer.Option(min=1, help="Side of a tile as the encoder saw it, pixels.")
-    ] = None,
-    target_mpp: Annotated[
-        float | None,
-        typer.Option(min=0.001, help="Requested pixel size of a tile, µm; names the tiling."),
-    ] = None,
-    patches: Annotated[
-        Path | None,
-        typer.Option(
-            help="CLAM's folder of tile coordinates; default: a folder `patches` near the features."
-        ),
-    ] = None,
-    dtype: Annotated[
-        Literal["float16", "float32"], typer.Option(help="Number type of the stored features.")
-    ] = "float16",
-    # A dataset of the imported bags: labels, splits, and where it is written.
-    dataset: Annotated[
-        str, typer.Option(help="Name of a dataset to write for the imported bags.")
-    ] = "",
-    labels: Annotated[
-        Path | None,
-        typer.Option(help="Table with the dataset's labels, of any tool: .csv, .tsv or .xlsx."),
-    ] = None,
-    slide_table: Annotated[
-        Path | None,
-        typer.Option(help="STAMP's table of slides and patients; --labels is then its clini."),
-    ] = None,
-    slide_column: Annotated[
-        str | None, typer.Option(help="Column of slide names; default: recognised.")
-    ] = None,
-    label_column: Annotated[
-        str | None, typer.Option(help="Column of labels; default: recognised.")
-    ] = None,
-    patient_column: Annotated[
-        str | None, typer.Option(help="Column of patients; default: recognised.")
-    ] = None,
-    positive: Annotated[str, typer.Option(help="Class of interest; default: the last.")] = "",
-    relabel: Annotated[
-        list[str] | None,
-        typer.Option(help="Label to write in place of another, as OLD=NEW; repeat for several."),
-    ] = None,
-    split: Annotated[
-        Path | None, typer.Option(help="File of predefined splits, of any tool.")
-    ] = None,
-    fold: Annotated[
-        int | None, typer.Option(min=0, help="Fold of --split, as that file counts them.")
-    ] = None,
-    datasets: Annotated[Path, typer.Option(help="Folder for the dataset's two files.")] = Path(
-        "configs/datasets"
-    ),
-    force: Annotated[
-        bool, typer.Option("--force", help="Overwrite existing bags and an existing dataset.")
-    ] = False,
+    path: options.Features,
+    out: options.OutBags,
+    tool: options.FromTool = None,
+    encoder: options.Encoder = "",
+    weights_sha256: options.WeightsSha256 = "",
+    mpp: options.Mpp = None,
+    mpp_table: options.MppTable = None,
+    slides_dir: options.SlidesDir = None,
+    side_level0_px: options.SideLevel0Px = None,
+    tile_px: options.TilePx = None,
+    target_mpp: options.TargetMpp = None,
+    patches: options.Patches = None,
+    dtype: options.Dtype = "float16",
+    dataset: options.DatasetName = "",
+    labels: options.Labels = None,
+    slide_table: options.SlideTable = None,
+    slide_column: options.SlideColumn = None,
+    label_column: options.LabelColumn = None,
+    patient_column: options.PatientColumn = None,
+    positive: options.Positive = "",
+    relabel: options.Relabel = None,
+    split: options.Split = None,
+    fold: options.Fold = None,
+    datasets: options.Datasets = Path("configs/datasets"),
+    force: options.ForceImport = False,
 ) -> None:
     """Import another tool's features as bags; --dataset also writes a dataset to train on."""
     from mil.interop.header import HeaderFields
-    from mil.interop.import_bags import DatasetOptions, run
+    from mil.interop.import_bags import run
+    from mil.interop.import_dataset import DatasetOptions
     from mil.interop.labels import ColumnNames
     from mil.interop.messages import import_lines
     from mil.interop.pixel_size import PixelSizeOptions
@@ -211,9 +147,7 @@ def bags_export(
     fold: Annotated[
         int | None, typer.Option(min=0, help="Fold of the head whose vectors are exported.")
     ] = None,
-    force: Annotated[
-        bool, typer.Option("--force", help="Write into a folder that is not empty.")
-    ] = False,
+    force: options.ForceFolder = False,
 ) -> None:
     """Export bags as another tool's files, or vectors of slides as one table."""
     if target in ("anndata", "parquet"):

@@ -11,12 +11,12 @@ from torch import Tensor
 from mil.config import checked
 from mil.errors import ConfigError, FormatError
 from mil.heads import head_module
-from mil.interop.import_head import OTHER_SOFTMAX
 from mil.interop.layouts import (
     MASKING_SETTINGS,
     PUBLISHED_HEADS,
     TRAINING_SETTINGS,
     PublishedHead,
+    differences,
 )
 from mil.interop.state_dicts import to_published
 from mil.io.atomic import atomic_path
@@ -53,37 +53,13 @@ def run(folder: Path, file: Path, *, tool: str, force: bool = False) -> HeadExpo
         FormatError: the folder holds no trained head, or the file exists.
         ConfigError: that code has no such head, or not with these options.
     """
-    if file.is_dir():
-        raise FormatError(
-            f"{file}: is a folder; give the checkpoint's file, such as {file}/checkpoint.pth"
-        )
-    if file.exists() and not force:
-        raise FormatError(f"{file}: exists; choose another file, or overwrite it with --force")
+    _check_free(file, force)
     head, trained = load_trained(folder)
-    if trained.task.kind != "classification":
-        raise ConfigError(
-            f"{folder}: is of the task {trained.task.kind}, but heads of {tool} classify"
-        )
-    if trained.is_assembled:
-        raise ConfigError(
-            f"{folder}: {_assembled_of(trained)}, but a checkpoint of {tool} holds one head on "
-            "plain features; write keep_within: 0, inner_folds: 0, zscore: false and whiten: null "
-            "under train in the recipe, train again and export that head"
-        )
+    _check_exportable(trained, tool, folder)
     published = _published_head(trained.recipe.name, tool, folder)
     # Through the model, which adds the defaults that the recipe leaves out.
     options = checked(head_module(published.head).Config, trained.recipe.options, str(folder))
-    if getattr(options, "project", "linear") != "linear":
-        raise ConfigError(
-            f"{folder}: reduces tiles by project: {options.project}, but {published.name} has a "
-            "linear layer there; export it with --onnx, or train with project: linear"
-        )
-    for option, fixed in published.fixed_options.items():
-        value = getattr(options, option)
-        if value != fixed:
-            raise ConfigError(
-                f"{folder}: has {option}: {value}, but {published.name} always {fixed}"
-            )
+    _check_options(options, published, folder)
     branches = getattr(options, "branches", 1)
     tensors = to_published(published, head.state_dict(), branches, len(trained.classes))
     # Clones: views would take all of the memory they look at into the file.
@@ -99,7 +75,47 @@ def run(folder: Path, file: Path, *, tool: str, force: bool = False) -> HeadExpo
         }
     with atomic_path(file) as scratch:
         torch.save(checkpoint, scratch)
-    return HeadExportResult(published, trained, _notes(published, tool, tensors))
+    notes = [*_width_notes(published, tool, tensors), *differences(published, tool)]
+    return HeadExportResult(published, trained, notes)
+
+
+def _check_free(file: Path, force: bool) -> None:
+    if file.is_dir():
+        raise FormatError(
+            f"{file}: is a folder; give the checkpoint's file, such as {file}/checkpoint.pth"
+        )
+    if file.exists() and not force:
+        raise FormatError(f"{file}: exists; choose another file, or overwrite it with --force")
+
+
+def _check_exportable(trained: Trained, tool: str, folder: Path) -> None:
+    """Refuse heads of other tasks than classification, and several heads in one."""
+    if trained.task.kind != "classification":
+        raise ConfigError(
+            f"{folder}: is of the task {trained.task.kind}, but heads of {tool} classify"
+        )
+    if trained.is_assembled:
+        raise ConfigError(
+            f"{folder}: {_assembled_of(trained)}, but a checkpoint of {tool} holds one head on "
+            "plain features; write keep_within: 0, inner_folds: 0, zscore: false and whiten: null "
+            "under train in the recipe, train again and export that head"
+        )
+
+
+def _check_options(options: BaseModel, published: PublishedHead, folder: Path) -> None:
+    """Refuse options that the published class does not have."""
+    project = getattr(options, "project", "linear")
+    if project != "linear":
+        raise ConfigError(
+            f"{folder}: reduces tiles by project: {project}, but {published.name} has a "
+            "linear layer there; export it with --onnx, or train with project: linear"
+        )
+    for option, fixed in published.fixed_options.items():
+        value = getattr(options, option)
+        if value != fixed:
+            raise ConfigError(
+                f"{folder}: has {option}: {value}, but {published.name} always {fixed}"
+            )
 
 
 def _assembled_of(trained: Trained) -> str:
@@ -157,7 +173,7 @@ def _settings(
     }
 
 
-def _notes(published: PublishedHead, tool: str, tensors: Mapping[str, Tensor]) -> list[str]:
+def _width_notes(published: PublishedHead, tool: str, tensors: Mapping[str, Tensor]) -> list[str]:
     """Lines about what the published constructors must be given besides the checkpoint."""
     # Not every width is in the checkpoint: whoever loads it must know them.
     hidden = _width(published, "hidden", tensors)
@@ -174,8 +190,6 @@ def _notes(published: PublishedHead, tool: str, tensors: Mapping[str, Tensor]) -
             f"{published.name} has an attention width of 128 by default: give its constructor "
             f"D={attention}"
         )
-    if (published.name, tool) == ("CLAM_MB", "acmil"):
-        notes.append(OTHER_SOFTMAX)
     return notes
 
 

@@ -97,11 +97,11 @@ def read_table(
     number = _head_number(folder, first, seed, fold)
     usable = [each for each in all_vectors if each.header.state == "ok"]
     columns, exported = _columns(usable, dataset, folds, first, number)
-    kept = [each for each in usable if each.header.slide in exported]
-    if not kept:
+    labelled = [each for each in usable if each.header.slide in exported]
+    if not labelled:
         raise DatasetError(f"{folder}: no slide to export; give the dataset of these vectors")
     return VectorTable(
-        np.stack([each.vector(number) for each in kept]),
+        np.stack([each.vector(number) for each in labelled]),
         columns,
         _provenance(first, number),
         not_ok=[each.header.slide for each in all_vectors if each.header.state != "ok"],

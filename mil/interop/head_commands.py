@@ -6,6 +6,7 @@ from typing import Annotated, Literal
 import typer
 
 from mil.errors import ConfigError
+from mil.interop.options import ForceFolder, TilePx
 
 Tool = Literal["acmil", "aem", "clam", "feather"]
 
@@ -42,9 +43,7 @@ def import_head(
     weights_sha256: Annotated[
         str, typer.Option(help="SHA-256 of the encoder's weights, where there are no bags yet.")
     ] = "",
-    tile_px: Annotated[
-        int | None, typer.Option(min=1, help="Side of a tile as the encoder saw it, pixels.")
-    ] = None,
+    tile_px: TilePx = None,
     target_mpp: Annotated[
         float | None, typer.Option(min=0.001, help="Requested pixel size of a tile, µm.")
     ] = None,
@@ -57,12 +56,11 @@ def import_head(
         typer.Option(min=0, help="Random seed of the training; default: the checkpoint's, else 1."),
     ] = None,
     fold: Annotated[int, typer.Option(min=0, help="Fold that the head was trained on.")] = 0,
-    force: Annotated[
-        bool, typer.Option("--force", help="Write into a folder that is not empty.")
-    ] = False,
+    force: ForceFolder = False,
 ) -> None:
     """Import weights of ACMIL, AEM, CLAM or FEATHER as a trained head; no code in them is run."""
-    from mil.interop.import_head import HeadImportOptions, run
+    from mil.interop.import_facts import HeadImportOptions
+    from mil.interop.import_head import run
 
     options = HeadImportOptions(
         classes=[name.strip() for name in classes.split(",")] if classes else [],

@@ -102,16 +102,34 @@ def read_labels(
         pairs = [(matched.slide, cells[patient]) for matched, cells in matches.pairs]
         check_patients(pairs, patient, faults)
     faults.check(OPTIONS_ONLY)
-    rows = []
-    for matched, cells in matches.pairs:
-        # Without a patient, each slide is a patient of its own.
-        patient_id = (patient and cells[patient]) or matched.slide
-        others = {name: cell for name, cell in cells.items() if name not in (slide, label, patient)}
-        rows.append(LabelledSlide(matched.slide, patient_id, spelling[cells[label]], others))
+    named_columns = ColumnNames(slide=slide, label=label, patient=patient)
+    rows = [
+        _labelled_slide(matched.slide, cells, named_columns, spelling)
+        for matched, cells in matches.pairs
+    ]
     # Matching speaks of paths; messages name slides.
     ids = {str(entry.path): entry.slide for entry in slides}
     unlabelled = [ids[path] for path in matches.without_row + matches.without_label]
     return LabelTable(rows, unlabelled, matches.without_slide, [*sheet.notes, *notes])
+
+
+def _labelled_slide(
+    name: str, cells: Mapping[str, str], columns: ColumnNames, spelling: Mapping[str, str]
+) -> LabelledSlide:
+    """The row of a slide.
+
+    Args:
+        name: id of the slide.
+        cells: cells of its row, by column.
+        columns: columns of slide, label and patient; None: the table has no such column.
+        spelling: the spelling to use of each label.
+    """
+    own = (columns.slide, columns.label, columns.patient)
+    others = {column: cell for column, cell in cells.items() if column not in own}
+    # Without a patient, each slide is a patient of its own.
+    patient = cells[columns.patient] if columns.patient else ""
+    assert columns.label is not None
+    return LabelledSlide(name, patient or name, spelling[cells[columns.label]], others)
 
 
 def _is_patient_table(sheet: Sheet, columns: ColumnNames) -> bool:

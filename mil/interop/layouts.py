@@ -15,6 +15,10 @@ PAPERS = {
     "clam": "https://arxiv.org/abs/2004.09666",
     "feather": "https://arxiv.org/abs/2506.09022",
 }
+OTHER_SOFTMAX = (
+    "CLAM_MB in ACMIL's code adds 1 to the sum that its softmax divides by: its probabilities "
+    "differ from those here"
+)
 # Setting of a recipe's training, and its name in the settings of ACMIL and AEM.
 TRAINING_SETTINGS = {
     "epochs": "train_epoch",
@@ -278,3 +282,13 @@ PUBLISHED_HEADS = (
         losses=DSMIL_LOSSES,
     ),
 )
+
+
+def differences(published: PublishedHead, tool: str) -> list[str]:
+    """Sentences on what a published class computes otherwise than the head here; mostly none.
+
+    Args:
+        published: the published class.
+        tool: code that has it.
+    """
+    return [OTHER_SOFTMAX] if (published.name, tool) == ("CLAM_MB", "acmil") else []

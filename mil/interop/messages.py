@@ -6,7 +6,7 @@ from pathlib import Path
 from mil.errors import some
 from mil.interop.export_bags import BagExportResult
 from mil.interop.export_vectors import VectorTable
-from mil.interop.import_bags import BagImportResult, DifferentPixelSize
+from mil.interop.import_result import BagImportResult, DifferentPixelSize
 
 # What cannot be done without a fact, and the option that states it.
 EFFECTS_OF_UNKNOWN = {

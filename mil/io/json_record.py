@@ -44,5 +44,5 @@ def read_json_record(
         return parse(text.tobytes())
     except ValidationError as error:
         fault = error.errors()[0]
-        where = "".join(f"{place}: " for place in fault["loc"])
-        raise damaged(path, f"its record cannot be used: {where}{fault['msg']}") from None
+        location = "".join(f"{place}: " for place in fault["loc"])
+        raise damaged(path, f"its record cannot be used: {location}{fault['msg']}") from None

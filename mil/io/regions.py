@@ -1,7 +1,7 @@
 """Regions that users drew, as a mask on a grid over a slide: outlines or images, of any size.
 
 One rule holds everywhere: a pixel of the grid is inside when its centre is.
-`mil.tile.tissue.outlines` draws between the centres, so a mask survives being written
+`mil.tile.outlines` draws between the centres, so a mask survives being written
 as an outline and read again.
 """
 

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from mil.config.options import Threads
 from mil.errors import DatasetError
 
 
@@ -56,7 +57,7 @@ def predict(
             "random order, and the share after which the class no longer changed.",
         ),
     ] = False,
-    threads: Annotated[int, typer.Option(min=1, help="Number of CPU threads.")] = 1,
+    threads: Threads = 1,
     device: Annotated[
         Literal["auto", "cpu", "cuda"],
         typer.Option(help="Device of the encoder; auto: a GPU if there is one."),

@@ -5,14 +5,17 @@ from pathlib import Path
 
 import numpy as np
 
+from mil.errors import ReadingError, SlideError
 from mil.features.stain import stain_facts
+from mil.heatmap.bundle import draw_bundle, draw_state
 from mil.heatmap.sheet import draw_sheet, sheet_path
-from mil.heatmap.stage import draw_bundle, draw_state, title_of
+from mil.heatmap.title import title_of
 from mil.io.bags import Bag, BagHeader, bag_of, write_bag
 from mil.io.scores import HeadScores
 from mil.io.tiles import read_tiles
 from mil.predict.ensemble import Ensemble
-from mil.predict.result import PredictionSettings, SlidePrediction
+from mil.predict.result import SlidePrediction
+from mil.predict.settings import PredictionSettings
 
 
 def draw_slide(
@@ -49,6 +52,22 @@ def draw_slide(
             per_row=settings.heatmap.sheet,
             title=title,
         )
+
+
+def unread_slide(
+    error: SlideError | ReadingError,
+    tiles_path: Path,
+    ensemble: Ensemble,
+    settings: PredictionSettings,
+) -> SlidePrediction:
+    """A slide whose tiles cannot be read; see `failed_slide`.
+
+    In a study a failing disk stops the job, which is run again. Here nothing is run
+    again, and one slide must not stop the others.
+    """
+    if isinstance(error, SlideError):
+        return failed_slide(error.state, error.reason, tiles_path, ensemble, settings)
+    return failed_slide("unreadable", str(error), tiles_path, ensemble, settings)
 
 
 def failed_slide(

@@ -16,8 +16,8 @@ from mil.io.slides import TileRequest
 from mil.io.tiles import Tiles
 from mil.predict.curve import Cells
 from mil.predict.ensemble import Ensemble
-from mil.predict.result import PredictionSettings
 from mil.predict.running import Running
+from mil.predict.settings import PredictionSettings
 from mil.progress import progress
 
 
@@ -68,15 +68,7 @@ def embed(
     batches = encoded_batches(request, normalised([runner], stain), extraction)
     with progress(f"predict {geometry.slide}", count, "tiles") as advance, closing(batches):
         for batch in batches:
-            # Rounded as a bag would hold them, so that streaming changes no prediction.
-            with np.errstate(over="ignore"):
-                rounded = batch.features[0].astype(dtype)
-            if not np.isfinite(rounded).all():
-                raise FormatError(
-                    f"{geometry.slide}: {runner.encoder.name} gives features that are not finite "
-                    f"in {dtype}; set features.dtype: float32 or features.precision: fp32 in "
-                    "configs/config.yaml"
-                )
+            rounded = _rounded(batch.features[0], dtype, geometry.slide, runner)
             valid[batch.rows] = batch.readable
             tried = batch.rows.stop
             if features is not None:
@@ -89,3 +81,21 @@ def embed(
             advance(len(batch.readable), running.estimate() if running else "")
     state, reason = state_after_reading(valid, tried, max_corrupt)
     return EmbeddedSlide(state, with_stain(reason, stain), valid, features, running, cells, stain)
+
+
+def _rounded(
+    features: Float[np.ndarray, "tiles dim"], dtype: str, slide: str, runner: BatchedEncoder
+) -> Float[np.ndarray, "tiles dim"]:
+    """Features as a bag would hold them, so that streaming changes no prediction.
+
+    Raises:
+        FormatError: some are not finite in that type.
+    """
+    with np.errstate(over="ignore"):
+        rounded = features.astype(dtype)
+    if not np.isfinite(rounded).all():
+        raise FormatError(
+            f"{slide}: {runner.encoder.name} gives features that are not finite in {dtype}; set "
+            "features.dtype: float32 or features.precision: fp32 in configs/config.yaml"
+        )
+    return rounded

@@ -1,7 +1,6 @@
 """One slide for heads of joined encoders: tiled and embedded by each, joined, predicted."""
 
 from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -14,13 +13,13 @@ from mil.features.stage import Target
 from mil.features.stage import run as embed
 from mil.io.bags import Bag, read_bag, write_bag
 from mil.io.bags.join import join_bags
-from mil.io.scores import HeadScores
-from mil.predict.drawing import draw_slide, failed_slide
+from mil.predict.drawing import draw_slide, failed_slide, unread_slide
 from mil.predict.ensemble import Ensemble
-from mil.predict.result import PredictionSettings, SlidePrediction
+from mil.predict.result import SlidePrediction
+from mil.predict.scoring import scores_of_bag, with_evidence
+from mil.predict.settings import PredictionSettings
 from mil.tile.stage import run as tile
-from mil.trained.evidence import evidence_of, remover_of
-from mil.trained.forward import forward, tensors_of
+from mil.trained.forward import tensors_of
 
 
 def predict_joined(
@@ -53,31 +52,39 @@ def predict_joined(
                 _embedded(slide, name, folder, encoder, runner, settings)
                 for folder, encoder, runner in zip(folders, ensemble.encoders, runners, strict=True)
             ]
-        # Nothing is run again here, and one slide must not stop the others.
         except (SlideError, ReadingError) as error:
-            state = getattr(error, "state", "unreadable")
-            reason = error.reason if isinstance(error, SlideError) else str(error)
-            return failed_slide(state, reason, tiles_path, ensemble, settings)
+            return unread_slide(error, tiles_path, ensemble, settings)
         bag = join_bags([read_bag(path) for path in paths], paths).bag
-        seconds = perf_counter() - began
-        if settings.bags_dir:
-            write_bag(settings.bags_dir / f"{name}.h5", bag)
-        if bag.state != "ok":
-            return failed_slide(
-                bag.state, bag.reason, tiles_path, ensemble, settings, bag_written=True
-            )
-        scores = _scores(bag, ensemble, with_evidence=settings.heatmaps_dir is not None)
-        if settings.heatmaps_dir:
-            folder = settings.heatmaps_dir
-            draw_slide(slide, bag, scores, tiles_path, ensemble, folder, settings)
-        return SlidePrediction(
-            name,
-            "ok",
-            bag.reason,
-            int(bag.valid.sum()),
-            [head.predictions for head in scores],
-            len(bag.valid) / seconds,
-        )
+        tiles_per_s = len(bag.valid) / (perf_counter() - began)
+        return _predicted(slide, bag, tiles_path, ensemble, settings, tiles_per_s)
+
+
+def _predicted(
+    slide: Path,
+    bag: Bag,
+    tiles_path: Path,
+    ensemble: Ensemble,
+    settings: PredictionSettings,
+    tiles_per_s: float,
+) -> SlidePrediction:
+    """Predictions of a joined bag, with bag and heatmap if they are to be kept."""
+    if settings.bags_dir:
+        write_bag(settings.bags_dir / f"{bag.slide}.h5", bag)
+    if bag.state != "ok":
+        return failed_slide(bag.state, bag.reason, tiles_path, ensemble, settings, bag_written=True)
+    tensors = tensors_of(bag)
+    scores = scores_of_bag(tensors, ensemble)
+    if settings.heatmaps_dir:
+        scores = with_evidence(scores, tensors, ensemble)
+        draw_slide(slide, bag, scores, tiles_path, ensemble, settings.heatmaps_dir, settings)
+    return SlidePrediction(
+        slide=bag.slide,
+        state="ok",
+        reason=bag.reason,
+        tiles=int(bag.valid.sum()),
+        predictions=[head.predictions for head in scores],
+        tiles_per_s=tiles_per_s,
+    )
 
 
 def _embedded(
@@ -116,16 +123,3 @@ def _embedded(
         build=built,
     )
     return bag_path
-
-
-def _scores(bag: Bag, ensemble: Ensemble, *, with_evidence: bool) -> list[HeadScores]:
-    """Scores of a bag by each head, with the evidence of each tile if it is to be drawn."""
-    tensors = tensors_of(bag)
-    scores = [forward(head, trained, tensors) for head, trained in ensemble.models]
-    if not with_evidence:
-        return scores
-    complete = []
-    for (head, _), of_head in zip(ensemble.models, scores, strict=True):
-        _, evidence = evidence_of(head, remover_of(head), tensors)
-        complete.append(replace(of_head, evidence=evidence))
-    return complete

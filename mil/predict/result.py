@@ -1,15 +1,11 @@
-"""Settings of a prediction, and the predictions of one slide."""
+"""Predictions of one slide, or the state that it ended in."""
 
-from collections.abc import Callable
 from dataclasses import dataclass, field
-from pathlib import Path
 
 import numpy as np
 from jaxtyping import Float
 
-from mil.config import FeaturesConfig, HeatmapConfig, TileConfig
 from mil.predict.curve import Curve
-from mil.tile.stage import ignore
 
 
 @dataclass(frozen=True)
@@ -34,19 +30,3 @@ class SlidePrediction:
     predictions: list[Float[np.ndarray, " columns"]] = field(default_factory=list)
     tiles_per_s: float = 0.0
     curve: Curve | None = None
-
-
-@dataclass(frozen=True)
-class PredictionSettings:
-    """Settings of a prediction; a folder that is None is not written."""
-
-    tile: TileConfig
-    features: FeaturesConfig
-    heatmap: HeatmapConfig
-    mpp: float | None
-    threads: int
-    heatmaps_dir: Path | None
-    bags_dir: Path | None
-    scene: str = ""
-    curve: bool = False
-    say: Callable[[str], object] = ignore

@@ -1,7 +1,5 @@
 """One slide: tissue, tiles, features, predictions, heatmap; a fault is its state."""
 
-from collections.abc import Sequence
-from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
 from time import perf_counter
@@ -14,13 +12,14 @@ from mil.features.stain import stain_facts
 from mil.io.bags import Bag, bag_of, write_bag
 from mil.io.scores import HeadScores
 from mil.io.tiles import Tiles, read_tiles
-from mil.predict.drawing import draw_slide, failed_slide
+from mil.predict.drawing import draw_slide, failed_slide, unread_slide
 from mil.predict.embedding import EmbeddedSlide, embed
 from mil.predict.ensemble import Ensemble
-from mil.predict.result import PredictionSettings, SlidePrediction
+from mil.predict.result import SlidePrediction
+from mil.predict.scoring import scores_of_bag, with_evidence
+from mil.predict.settings import PredictionSettings
 from mil.tile.stage import run as tile
-from mil.trained.evidence import evidence_of, remover_of
-from mil.trained.forward import forward, tensors_of
+from mil.trained.forward import tensors_of
 
 
 def predict(
@@ -37,7 +36,7 @@ def predict(
         name: Id of the slide, by which its files are called.
         ensemble: Heads of one recipe.
         runner: Encoder of the heads.
-        settings: PredictionSettings of the prediction.
+        settings: Settings of the prediction.
 
     Raises:
         ConfigError: the encoder's memory does not hold a tile.
@@ -61,12 +60,8 @@ def predict(
         try:
             tiles = read_tiles(tiles_path)
             return _predict(slide, tiles, tiles_path, ensemble, runner, settings)
-        # In a study a failing disk stops the job, which is run again. Here nothing is
-        # run again, and one slide must not stop the others.
         except (SlideError, ReadingError) as error:
-            state = getattr(error, "state", "unreadable")
-            reason = error.reason if isinstance(error, SlideError) else str(error)
-            return failed_slide(state, reason, tiles_path, ensemble, settings)
+            return unread_slide(error, tiles_path, ensemble, settings)
 
 
 def _predict(
@@ -91,16 +86,18 @@ def _predict(
         )
     scores = _scores(bag, embedded, ensemble)
     if settings.heatmaps_dir:
-        scores = _with_evidence(scores, bag, embedded, ensemble)
+        # Evidence needs features, which heads that stream do not keep.
+        if embedded.features is not None:
+            scores = with_evidence(scores, tensors_of(bag), ensemble)
         draw_slide(slide, bag, scores, tiles_path, ensemble, settings.heatmaps_dir, settings)
     return SlidePrediction(
-        name,
-        "ok",
-        embedded.reason,
-        int(embedded.valid.sum()),
-        [head.predictions for head in scores],
-        tiles_per_s,
-        embedded.cells.curve(ensemble) if embedded.cells is not None else None,
+        slide=name,
+        state="ok",
+        reason=embedded.reason,
+        tiles=int(embedded.valid.sum()),
+        predictions=[head.predictions for head in scores],
+        tiles_per_s=tiles_per_s,
+        curve=None if embedded.cells is None else embedded.cells.curve(ensemble),
     )
 
 
@@ -108,22 +105,7 @@ def _scores(bag: Bag, embedded: EmbeddedSlide, ensemble: Ensemble) -> list[HeadS
     """Scores by each head: of the whole bag, or put together while tiles were read."""
     if embedded.running is not None:
         return embedded.running.conclude()
-    tensors = tensors_of(bag)
-    return [forward(head, trained, tensors) for head, trained in ensemble.models]
-
-
-def _with_evidence(
-    scores: Sequence[HeadScores], bag: Bag, embedded: EmbeddedSlide, ensemble: Ensemble
-) -> list[HeadScores]:
-    """Add the evidence of each tile; not where no features were kept."""
-    if embedded.features is None:
-        return list(scores)
-    tensors = tensors_of(bag)
-    complete = []
-    for (head, _), of_head in zip(ensemble.models, scores, strict=True):
-        _, evidence = evidence_of(head, remover_of(head), tensors)
-        complete.append(replace(of_head, evidence=evidence))
-    return complete
+    return scores_of_bag(tensors_of(bag), ensemble)
 
 
 def _bag(

@@ -4,6 +4,7 @@ from collections.abc import Callable, Iterator, Sequence
 from pathlib import Path
 
 from mil.config import Config, checked, config_path, read_yaml
+from mil.encoders.runner import BatchedEncoder
 from mil.errors import ConfigError, DatasetError, FormatError, some
 from mil.heatmap.attach import SCRIPT, write_script
 from mil.io.tables import id_of, read_csv, write_csv
@@ -11,7 +12,8 @@ from mil.predict import messages
 from mil.predict.curve import rows_of, settled_cells
 from mil.predict.ensemble import Ensemble, features_for, load_ensemble, runners_of
 from mil.predict.joined import predict_joined
-from mil.predict.result import PredictionSettings, SlidePrediction
+from mil.predict.result import SlidePrediction
+from mil.predict.settings import PredictionSettings
 from mil.predict.slide import predict
 from mil.predict.table import Row, row_of
 from mil.statistics.text import calibration_note
@@ -69,10 +71,8 @@ def run(
     config_file = config_path("config.yaml")
     config = checked(Config, read_yaml(config_file), str(config_file))
     ensemble = load_ensemble(folder)
-    if curve and not ensemble.streams:
-        raise ConfigError(f"{folder}: {messages.no_curve(ensemble.trained)}")
-    if curve and ensemble.joined:
-        raise ConfigError(f"{folder}: {messages.NO_CURVE_OF_JOINED}")
+    if curve:
+        _check_curve(ensemble, folder)
     features = features_for(ensemble, folder, config.features)
     runners = runners_of(ensemble, folder, features, device)
     for line in _remarks(ensemble, config.features.dtype):
@@ -97,24 +97,40 @@ def run(
     # interrupted run shows what is missing.
     predictions = [SlidePrediction(name) for name in names]
     for number, (slide, name) in enumerate(zip(slides, names, strict=True)):
-        try:
-            if ensemble.joined:
-                predictions[number] = predict_joined(slide, name, ensemble, runners, settings)
-            else:
-                predictions[number] = predict(slide, name, ensemble, runners[0], settings)
-        # Features that overflow, for instance: a fault of this slide, which must not
-        # stop the others.
-        except FormatError as error:
-            predictions[number] = SlidePrediction(name, "failed", str(error))
+        prediction = _predict(slide, name, ensemble, runners, settings)
+        predictions[number] = prediction
         # After each slide, so that an interrupted run keeps what it has.
-        write_csv(out / TABLE, [_row(prediction, ensemble, curve) for prediction in predictions])
-        say(messages.done(predictions[number], ensemble))
-        of_slide = predictions[number].curve
-        if of_slide is not None:
+        write_csv(out / TABLE, [_row(each, ensemble, curve) for each in predictions])
+        say(messages.done(prediction, ensemble))
+        if prediction.curve is not None:
             file = out / CURVES / f"{name}.csv"
-            write_csv(file, rows_of(of_slide, ensemble.trained.task.columns))
-            say(messages.curve(name, of_slide, file))
+            write_csv(file, rows_of(prediction.curve, ensemble.trained.task.columns))
+            say(messages.curve(name, prediction.curve, file))
     return predictions
+
+
+def _check_curve(ensemble: Ensemble, folder: Path) -> None:
+    if not ensemble.streams:
+        raise ConfigError(f"{folder}: {messages.no_curve(ensemble.trained)}")
+    if ensemble.joined:
+        raise ConfigError(f"{folder}: {messages.NO_CURVE_OF_JOINED}")
+
+
+def _predict(
+    slide: Path,
+    name: str,
+    ensemble: Ensemble,
+    runners: Sequence[BatchedEncoder],
+    settings: PredictionSettings,
+) -> SlidePrediction:
+    try:
+        if ensemble.joined:
+            return predict_joined(slide, name, ensemble, runners, settings)
+        return predict(slide, name, ensemble, runners[0], settings)
+    # Features that overflow, for instance: a fault of this slide, which must not stop
+    # the others.
+    except FormatError as error:
+        return SlidePrediction(name, "failed", str(error))
 
 
 def _row(prediction: SlidePrediction, ensemble: Ensemble, curve: bool) -> Row:

@@ -11,7 +11,7 @@ from mil.encoders.runner import BatchedEncoder, extraction_settings
 from mil.errors import DatasetError, FormatError
 from mil.features.extract import encoded_batches
 from mil.features.stain import normalised
-from mil.heatmap.stage import title_of
+from mil.heatmap.title import title_of
 from mil.io.atomic import check_not_inputs
 from mil.io.bags import Bag, read_bag
 from mil.io.bags.checks import check_slide

@@ -56,10 +56,10 @@ def parts_of(head: ReportedHead, slide: str, task: Task) -> list[HeadParts]:
         return []
     unseen = {(row.seed, row.fold) for row in head.unseen(slide)}
     rows = []
-    for record, found in zip(head.records, read_branch_parts(path), strict=False):
-        if found is None or (record.seed, record.fold) not in unseen:
+    for record, of_head in zip(head.records, read_branch_parts(path), strict=False):
+        if of_head is None or (record.seed, record.fold) not in unseen:
             continue
-        split = split_logit(task, found.logits, found.parts)
+        split = split_logit(task, of_head.logits, of_head.parts)
         if split is not None:
             rows.append(_row(f"seed {record.seed}, fold {record.fold}", split))
     return rows

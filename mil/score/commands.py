@@ -60,7 +60,8 @@ def score(
     """
     from mil.io.part_jobs import finish
     from mil.io.tables.parts import parse_part
-    from mil.score.stage import ScoreJob, jobs_of_folder, jobs_of_part, run
+    from mil.score.jobs import ScoreJob, jobs_of_folder, jobs_of_part
+    from mil.score.stage import run
     from mil.trained import find_heads
 
     bag_files = bag or []

@@ -1,8 +1,5 @@
 """`mil tile` at the command line; the work is imported when the command runs."""
 
-from pathlib import Path
-from typing import Annotated
-
 import typer
 
 from mil.config import DEFAULT_ENCODER, TileConfig, checked, load_encoder
@@ -16,65 +13,32 @@ from mil.config.options import (
     PartTable,
     RequireSlides,
     SlidesDir,
-    option,
 )
 from mil.errors import ConfigError
+from mil.tile import options
 
 DEFAULTS = TileConfig()
 
 
 def tile(
-    slide: Annotated[
-        Path | None, typer.Option(help="Path of the slide image, such as a .svs or .tif.")
-    ] = None,
-    out: Annotated[
-        Path | None, typer.Option(help="Tiles file to write, .h5; its pictures go beside it.")
-    ] = None,
-    name: Annotated[
-        str, typer.Option(help="Id of the slide; empty: its file's name without the ending.")
-    ] = "",
-    encoder: Annotated[
-        str,
-        typer.Option(help="Encoder (configs/encoders.yaml) that sets tile size and resolution."),
-    ] = DEFAULT_ENCODER,
-    size_px: Annotated[int | None, option(TileConfig, "size_px", min=16)] = DEFAULTS.size_px,
-    target_mpp: Annotated[float | None, option(TileConfig, "mpp", min=0.001)] = DEFAULTS.mpp,
-    mpp: Annotated[
-        float | None,
-        typer.Option(
-            min=0.001,
-            help="Pixel size of level 0, micrometres; it overrides what the slide's file states.",
-        ),
-    ] = None,
-    scene: Annotated[
-        str,
-        typer.Option(
-            help="Name or number of the image to read where the slide's file holds several; "
-            "empty: the largest that is neither a label nor an overview."
-        ),
-    ] = "",
+    slide: options.SlideFile = None,
+    out: options.Out = None,
+    name: options.Name = "",
+    encoder: options.Encoder = DEFAULT_ENCODER,
+    size_px: options.SizePx = DEFAULTS.size_px,
+    target_mpp: options.TargetMpp = DEFAULTS.mpp,
+    mpp: options.Mpp = None,
+    scene: options.Scene = "",
     min_tissue: MinTissue = DEFAULTS.min_tissue,
     min_area_mm2: MinArea = DEFAULTS.min_area_mm2,
     max_upsample: MaxUpsample = DEFAULTS.max_upsample,
     objective_power: ObjectivePower = DEFAULTS.objective_power,
-    tissue: Annotated[
-        Path | None,
-        typer.Option(
-            help="Mask of the tissue that replaces detection: .geojson, .xml, .png, .tif."
-        ),
-    ] = None,
-    region: Annotated[
-        Path | None,
-        typer.Option(help="Region that tiles are restricted to: .geojson, .xml, .png, .tif."),
-    ] = None,
+    tissue: options.TissueFile = None,
+    region: options.RegionFile = None,
     geojson_frame: GeojsonFrame = "scanned",
-    dataset: Annotated[
-        str, typer.Option(help="Dataset to tile, with --out-dir in place of --slide and --out.")
-    ] = "",
+    dataset: options.Dataset = "",
     slides_dir: SlidesDir = None,
-    out_dir: Annotated[
-        Path | None, typer.Option(help="Folder for the tiles files of a dataset.")
-    ] = None,
+    out_dir: options.OutDir = None,
     part: DatasetPart = "",
     table: PartTable = None,
     require_slides: RequireSlides = False,

@@ -8,6 +8,7 @@ import numpy as np
 from jaxtyping import Float, Float32, UInt8
 from scipy import ndimage
 
+from mil.tile.colour import BLACK
 from mil.tile.density import (
     BoolMask,
     ColourBounds,
@@ -21,7 +22,7 @@ from mil.tile.density import (
 from mil.tile.grid import share_inside, sums_above_left
 from mil.tile.morphology import widen
 from mil.tile.relief import block_mean
-from mil.tile.tissue import BLACK, TissueMask
+from mil.tile.tissue import TissueMask
 
 Corners = Float[np.ndarray, "tiles 2"]
 PerTile = Float[np.ndarray, " tiles"]

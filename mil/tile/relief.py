@@ -34,9 +34,9 @@ LEAST_DENSITY = np.float32(0.02)
 
 # Texture of pale tissue in colour: this much, so many times the noise, and this share of
 # the texture in brightness, which is all that dust and scratches have.
-LIVELY_TEXTURE = 0.004
-LIVELY_NOISES = 3.0
-LIVELY_SHARE = 0.3
+COLOUR_TEXTURE = 0.004
+COLOUR_NOISES = 3.0
+COLOUR_SHARE = 0.3
 # Eosin and haematoxylin take most light in green: by so much more than the glass.
 MOST_GREEN = 0.002
 # Pale tissue is a field of at least half such pixels, over this distance, micrometres.
@@ -59,14 +59,14 @@ class Relief:
         relative: texture in brightness, less the noise, over the mean density: tissue
             has 0.03 and more, ink and tints below 0.02.
         density: mean optical density around each pixel.
-        lively: pixels with texture in colour.
+        colour_texture: pixels with texture in colour.
         pale: pixels in a field of pale tissue, such as fat.
     """
 
     factor: int
     relative: Float32[np.ndarray, "rows columns"]
     density: Float32[np.ndarray, "rows columns"]
-    lively: Bool[np.ndarray, "rows columns"]
+    colour_texture: Bool[np.ndarray, "rows columns"]
     pale: Bool[np.ndarray, "rows columns"]
 
 
@@ -80,32 +80,62 @@ def relief(density: Density, um_per_px: float) -> Relief:
     factor = max(1, round(RELIEF_UM / um_per_px))
     red, green, blue = (block_mean(plane, factor) for plane in density)
     brightness = (red + green + blue) / 3
-    over_red = green - red
-    over_blue = green - blue
+    excess = (green - red, green - blue)
     clear = brightness < CLEAR_DENSITY
     around = np.maximum(_mean(brightness, WIDE_PX), LEAST_DENSITY)
+    colour_texture = _colour_texture(excess, brightness, clear)
+    pink = colour_texture & _most_green(excess, clear)
+    return Relief(
+        factor=factor,
+        relative=_relative_texture(brightness, around, clear),
+        density=around,
+        colour_texture=colour_texture,
+        pale=_pale_fields(pink, brightness, um_per_px * factor),
+    )
+
+
+def _relative_texture(brightness: Plane, around: Plane, clear: BoolMask) -> Plane:
+    """Texture in brightness, less the noise, over the mean density around each pixel."""
     # A few specks on smooth glass do not make it rough.
     fine = _mean(np.minimum(_second(brightness), MOST_OF_A_PIXEL * around), WIDE_PX)
     fine -= min(_noise(fine, clear), MOST_NOISE)
-    relative = np.maximum(fine, 0) / around
+    return np.maximum(fine, 0) / around
 
+
+def _colour_texture(excess: tuple[Plane, Plane], brightness: Plane, clear: BoolMask) -> BoolMask:
+    """Pixels with texture in colour, beyond the noise and beyond that of dust and scratches."""
+    over_red, over_blue = excess
     in_colour = _mean(abs(_first(over_red)) + abs(_first(over_blue)), NARROW_PX)
     noise = _noise(in_colour, clear)
     in_colour -= noise
     in_brightness = _mean(abs(_first(brightness)), NARROW_PX)
-    lively = in_colour > max(LIVELY_TEXTURE, LIVELY_NOISES * noise)
-    lively &= in_colour > LIVELY_SHARE * in_brightness
-    most_green = _mean(np.minimum(over_red, over_blue), NARROW_PX)
+    textured = in_colour > max(COLOUR_TEXTURE, COLOUR_NOISES * noise)
+    textured &= in_colour > COLOUR_SHARE * in_brightness
+    return textured
+
+
+def _most_green(excess: tuple[Plane, Plane], clear: BoolMask) -> BoolMask:
+    """Pixels that lose most light in green, as eosin and haematoxylin do, beyond the glass."""
+    most_green = _mean(np.minimum(*excess), NARROW_PX)
     on_glass = float(np.median(most_green[clear])) if clear.any() else 0.0
-    pink = lively & (most_green > on_glass + MOST_GREEN)
-    field_px = max(3, round(FIELD_UM / (um_per_px * factor)))
+    return most_green > on_glass + MOST_GREEN
+
+
+def _pale_fields(pink: BoolMask, brightness: Plane, um_per_px: float) -> BoolMask:
+    """Pixels in a field of pale tissue.
+
+    Args:
+        pink: pixels with texture in colour that lose most light in green.
+        brightness: optical density, mean over the channels.
+        um_per_px: micrometres per pixel of these planes.
+    """
+    field_px = max(3, round(FIELD_UM / um_per_px))
     field = _mean(pink.astype(np.float32), field_px) > 0.5
     field &= _mean(brightness, field_px) > PALE_DENSITY
     # Beside dense tissue its own texture is seen, not that of anything pale.
     field &= ~widen(_mean(brightness, NARROW_PX) > PALE_MOST_DENSITY, DENSE_EDGE_PX)
     pale = ~widen(~field, SEEN_BEYOND_PX)
-    pale = keep_large(pale, PALE_MM2 * (1000 / (um_per_px * factor)) ** 2)
-    return Relief(factor, relative, around, lively, pale)
+    return keep_large(pale, PALE_MM2 * (1000 / um_per_px) ** 2)
 
 
 def block_mean(plane: Plane, factor: int) -> Float32[np.ndarray, "rows columns"]:

@@ -1,7 +1,7 @@
 """Slide in; tiles file, tissue outline, overview and QC image out."""
 
 from collections.abc import Callable
-from dataclasses import replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 
 import numpy as np
@@ -20,10 +20,10 @@ from mil.io.slides import Overview, Resolution, SlideReader
 from mil.io.slides.scanner import scanner_of
 from mil.io.tiles import FORMAT, TileGeometry, Tiles, write_tiles
 from mil.tile.checks import check_any_tile, check_loss, check_scale, remarks_of
+from mil.tile.outlines import outlines
 from mil.tile.plan import TilePlan, UserMasks, plan_tiles, read_overview, shrink_for_people
 from mil.tile.qc_image import draw_qc_image
 from mil.tile.quality import assess
-from mil.tile.tissue import outlines
 
 # How QuPath shows a region of tissue; it can be edited there at once.
 TISSUE = {
@@ -90,46 +90,78 @@ def run(
     # Before the files beside it are written.
     check_replaceable(out, FORMAT)
     user_masks = UserMasks(tissue, region, geojson_frame)
-    overview = BLANK
-    regions: list[BaseGeometry] = []
-    tiles = _no_tiles(name, tile_px, target_mpp, scene)
+    tiled = _TiledSlide(_no_tiles(name, tile_px, target_mpp, scene))
     state = "ok"
     reason = ""
     try:
-        with SlideReader(slide, scene=scene) as reader:
-            full_overview, resolution = _read(reader, mpp, target_mpp, config)
-            overview = shrink_for_people(full_overview)
-            tiles = replace(tiles, geometry=_with_size(tiles.geometry, reader, overview))
-            if isinstance(resolution, SlideError):
-                raise resolution
-            for remark in remarks_of(reader, resolution):
-                say(f"tile {name}: {remark}")
-            check_loss(slide, full_overview.lost)
-            plan = plan_tiles(
-                reader,
-                resolution.mpp,
-                tile_px=tile_px,
-                target_mpp=target_mpp,
-                config=config,
-                user_masks=user_masks,
-                overview=full_overview,
-            )
-            tiles = _tiles(reader, plan, resolution, tiles.geometry, user_masks)
-            regions = outlines(plan.mask, plan.mask_scale, reader.origin_px)
-            check_any_tile(
-                reader,
-                len(plan.coords),
-                side_level0_px=plan.side_level0_px,
-                tissue_mm2=plan.tissue_mm2,
-                user_masks=user_masks,
-                overview=full_overview,
-            )
+        _tile(slide, tiled, mpp, config, user_masks, say)
     except SlideError as error:
         state = error.state
         reason = error.reason
-    tiles = replace(tiles, geometry=replace(tiles.geometry, state=state, reason=reason))
-    _write(out, tiles, overview, regions, made_from)
-    return tiles.geometry, len(tiles.coords)
+    geometry = replace(tiled.tiles.geometry, state=state, reason=reason)
+    tiles = replace(tiled.tiles, geometry=geometry)
+    _write(out, tiles, tiled.overview, tiled.regions, made_from)
+    return geometry, len(tiles.coords)
+
+
+@dataclass
+class _TiledSlide:
+    """What is known of a slide so far; a fault leaves it as it is.
+
+    Attributes:
+        tiles: Tiles and geometry.
+        overview: Overview that people see.
+        regions: Outlines of the tissue, level-0 pixels.
+    """
+
+    tiles: Tiles
+    overview: Overview = BLANK
+    regions: list[BaseGeometry] = field(default_factory=list)
+
+
+def _tile(
+    slide: Path,
+    tiled: _TiledSlide,
+    mpp: float | None,
+    config: TileConfig,
+    user_masks: UserMasks,
+    say: Callable[[str], object],
+) -> None:
+    """Open, look at and tile a slide.
+
+    Raises:
+        SlideError: the slide cannot be used; what is known of it is in `tiled`.
+    """
+    request = tiled.tiles.geometry
+    with SlideReader(slide, scene=request.scene) as reader:
+        overview, resolution = _read(reader, mpp, request.target_mpp, config)
+        tiled.overview = shrink_for_people(overview)
+        geometry = _with_size(request, reader, tiled.overview)
+        tiled.tiles = replace(tiled.tiles, geometry=geometry)
+        if isinstance(resolution, SlideError):
+            raise resolution
+        for remark in remarks_of(reader, resolution):
+            say(f"tile {request.slide}: {remark}")
+        check_loss(slide, overview.lost)
+        plan = plan_tiles(
+            reader,
+            resolution.mpp,
+            tile_px=request.tile_px,
+            target_mpp=request.target_mpp,
+            config=config,
+            user_masks=user_masks,
+            overview=overview,
+        )
+        tiled.tiles = _tiles(reader, plan, resolution, geometry, user_masks)
+        tiled.regions = outlines(plan.mask, plan.mask_scale, reader.origin_px)
+        check_any_tile(
+            reader,
+            len(plan.coords),
+            side_level0_px=plan.side_level0_px,
+            tissue_mm2=plan.tissue_mm2,
+            user_masks=user_masks,
+            overview=overview,
+        )
 
 
 def _no_tiles(name: str, tile_px: int, target_mpp: float, scene: str) -> Tiles:

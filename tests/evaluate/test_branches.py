@@ -6,7 +6,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
-from mil.evaluate.branches import AblatedHeads, annotated_branches
+from mil.evaluate.branch_slides import annotated_branches, spread_of
+from mil.evaluate.branches import AblatedHeads
 from mil.evaluate.mapped import ScoredHead
 from mil.evaluate.stage import run
 from mil.io.bags.patients import FoldBag
@@ -54,7 +55,7 @@ def measured(tmp_path, record, labels, **kept):
 
 @pytest.fixture
 def _no_positions(monkeypatch):
-    monkeypatch.setattr("mil.evaluate.branches._Tiles.of", lambda *places: None)
+    monkeypatch.setattr("mil.evaluate.branches.tile_positions", lambda *places: None)
 
 
 LABELS = ["tumour", "normal"] * 4
@@ -120,11 +121,9 @@ def test_predictions_without_a_branch_are_calibrated_like_those_with_it(tmp_path
 
 
 def test_attention_spreads_about_its_centre():
-    from mil.evaluate.branches import _Tiles
-
-    tiles = _Tiles(np.array([[0.0, 0], [4, 0], [0, 3], [0, 0]]))
+    positions = np.array([[0.0, 0], [4, 0], [0, 3], [0, 0]])
     attention = np.array([[1, 0.5], [0, 0.5], [0, 0], [0, 0]])
-    assert tiles.spread(attention).tolist() == [0, 2]
+    assert spread_of(attention, positions).tolist() == [0, 2]
 
 
 def test_where_all_or_none_is_annotated_nothing_is_to_be_found():

@@ -8,7 +8,7 @@ from mil.config import Recipe
 from mil.evaluate.flipping import flip_curves
 from mil.heads import build_head
 from mil.io.scores import FLIP_SHARES, read_scores
-from mil.score.stage import ScoreJob
+from mil.score.jobs import ScoreJob
 from mil.statistics.flipping import flip_area
 from mil.trained import save_trained
 from tests.evaluate.test_metrics import TASK, trained

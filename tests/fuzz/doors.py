@@ -353,7 +353,8 @@ HEADS = tuple(
 
 
 def checkpoint(tool: str, folder: Path, out: Path) -> Lines:
-    from mil.interop.import_head import HeadImportOptions, run
+    from mil.interop.import_facts import HeadImportOptions
+    from mil.interop.import_head import run
 
     options = HeadImportOptions(classes=("a", "b", "c"), encoder="tiny")
     yield from run(only(folder), out / "head", tool=tool, options=options, force=True).notes

@@ -7,7 +7,7 @@ import numpy as np
 from PIL import Image
 
 from mil.config import Recipe
-from mil.heatmap.stage import draw_bundle
+from mil.heatmap.bundle import draw_bundle
 from mil.io.bags import BagPositions
 from mil.io.scores import HeadScores, TileEvidence
 from mil.io.tiles import TileGeometry, Tiles, write_tiles

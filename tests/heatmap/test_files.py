@@ -81,7 +81,7 @@ def test_kinds_that_the_scores_do_not_hold_are_left_out(tmp_path):
     record, scores = trained(), scores_of(ATTENTION)
     out = SLIDE.draw(tmp_path, scores, kinds=["effect"])
     assert endings(out) == [".csv", ".geojson", ".ome.tiff", ".png"]
-    from mil.heatmap.stage import draw_bundle
+    from mil.heatmap.bundle import draw_bundle
 
     note = draw_bundle(SLIDE.bag, [record], [scores], out, title="t", tiles=None)
     assert note == "; no map of effect: the scores hold none"

@@ -393,7 +393,7 @@ def test_a_bag_that_does_not_say_where_its_tiles_are_says_so(slide, monkeypatch,
     change_bag(slide, **unknown)
     said = {}
     monkeypatch.setattr(
-        "mil.heatmap.stage.draw_message",
+        "mil.heatmap.bundle.draw_message",
         lambda path, title, words, **_: said.update(title=title, words=words) or path.touch(),
     )
     one = head(slide, 1, tiling=read_bag(slide / "s1.h5").tiling)

@@ -15,7 +15,7 @@ from mil.errors import FormatError
 from mil.io import mask_images, regions
 from mil.io.annotations import feature, write_geojson
 from mil.io.regions import rasterise, read_mask
-from mil.tile.tissue import outlines
+from mil.tile.outlines import outlines
 from tests.messages import one_line
 
 # A slide of 6000 x 4000 pixels whose scanned part is 3200 x 2400 at (1000, 800); a grid

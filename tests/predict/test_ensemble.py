@@ -12,7 +12,7 @@ from mil.io.tables import read_csv
 from mil.io.tiles import write_tiles
 from mil.predict.drawing import failed_slide
 from mil.predict.ensemble import load_ensemble
-from mil.predict.result import PredictionSettings
+from mil.predict.settings import PredictionSettings
 from mil.predict.stage import run
 from tests.messages import one_line
 from tests.predict.made import TWO, ensemble

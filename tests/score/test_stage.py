@@ -21,8 +21,10 @@ from mil.heatmap import stage as heatmap_stage
 from mil.io.bags import read_bag
 from mil.io.scores import read_scores
 from mil.io.tables import write_csv
+from mil.score import heads as score_heads
 from mil.score import stage
-from mil.score.stage import ScoreJob, jobs_of_folder, run
+from mil.score.jobs import ScoreJob, jobs_of_folder
+from mil.score.stage import run
 from mil.tasks import Classification
 from mil.trained import Trained, load_trained, save_trained
 from mil.trained.forward import tensors_of
@@ -163,7 +165,8 @@ def test_a_head_that_selects_is_asked_for_other_selections(bags, tmp_path):
 def test_heads_are_loaded_once_and_each_bag_is_read_once(bags, tmp_path, monkeypatch):
     heads = [save_head(tmp_path, seed=seed) for seed in (1, 2, 3)]
     counts = {"heads": 0, "bags": 0}
-    load, read = stage.load_heads, stage.read_each
+    load = score_heads.load_heads
+    read = stage.read_each
 
     def counted_load(folders, which="kept"):
         counts["heads"] += len(folders)
@@ -173,7 +176,7 @@ def test_heads_are_loaded_once_and_each_bag_is_read_once(bags, tmp_path, monkeyp
         counts["bags"] += len(paths)
         return read(paths)
 
-    monkeypatch.setattr(stage, "load_heads", counted_load)
+    monkeypatch.setattr(score_heads, "load_heads", counted_load)
     monkeypatch.setattr(stage, "read_each", counted_read)
     score(heads, *((bags / f"{name}.h5", tmp_path / f"{name}.h5") for name in "abc"))
     assert counts == {"heads": 6, "bags": 3}  # kept and last epoch

@@ -69,8 +69,8 @@ class PositiveClasses(NamedTuple):
         """
         known = list(dict.fromkeys(classes))
         if self.chosen:
-            wanted = {_plain(name) for name in self.chosen}
-            return [names for names in known if wanted & _spellings(names)]
+            chosen = {_plain(name) for name in self.chosen}
+            return [names for names in known if chosen & _spellings(names)]
         named = [names for names in known if self._is_positive(names)]
         return named or [names for names in known if not names]
 

@@ -105,8 +105,8 @@ def _add(content: Content, number: int, item: Any) -> None:
             elif kind in ("Polygon", "MultiPolygon"):
                 coordinates = geometry["coordinates"]
                 parts = coordinates if kind == "MultiPolygon" else [coordinates]
-                found, faults = _polygons(parts, is_ellipse=geometry.get("isEllipse") is True)
-                polygons += found
+                rings, faults = _polygons(parts, is_ellipse=geometry.get("isEllipse") is True)
+                polygons += rings
                 content.faults += [f"{label}: {fault}" for fault in faults]
                 if not parts or not any(parts):
                     content.add_without_area(f"empty {kind}", names)
@@ -115,10 +115,10 @@ def _add(content: Content, number: int, item: Any) -> None:
             else:
                 raise ValueError(f"it has a geometry of type {str(kind)[:40]!r}")
         except DAMAGE as error:
-            said = (
+            fault_text = (
                 str(error) if isinstance(error, ValueError) else "it has a geometry without content"
             )
-            content.faults.append(f"{label}: {said}")
+            content.faults.append(f"{label}: {fault_text}")
     if polygons:
         content.add(Drawn(label, names, cut_from(names), polygons))
 
@@ -155,10 +155,10 @@ def _class_of(item: Any) -> Names:
     It is `name`, or `names` for a class that is derived from others.
     """
     properties = item.get("properties") or {}
-    said = next((properties[key] for key in CLASS_KEYS if properties.get(key)), None)
-    if isinstance(said, dict):
-        said = said.get("names") or said.get("name")
-    names = said if isinstance(said, list) else [said]
+    value = next((properties[key] for key in CLASS_KEYS if properties.get(key)), None)
+    if isinstance(value, dict):
+        value = value.get("names") or value.get("name")
+    names = value if isinstance(value, list) else [value]
     texts = [name for name in names if isinstance(name, str)]
     # QuPath shows a derived class so, and others write it.
     return meaningful(part for text in texts for part in text.split(":"))

@@ -77,11 +77,11 @@ class _Region:
     @property
     def shape(self) -> str:
         # ImageScope states a shape besides the number of the tool.
-        said = self.attributes.get("GeoShape", "").lower()
+        stated = self.attributes.get("GeoShape", "").lower()
         known = (*RECTANGLE, *ELLIPSE, *NO_AREA)
-        return (
-            said if said in known and said != "points" else self.attributes.get("Type", "").lower()
-        )
+        if stated in known and stated != "points":
+            return stated
+        return self.attributes.get("Type", "").lower()
 
     @property
     def corners(self) -> Ring:

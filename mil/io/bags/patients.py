@@ -68,14 +68,15 @@ def read_fold_bags(path: Path) -> list[FoldBag]:
             bags[key] = new
             continue
         bag = bags[key]
-        where = f"{path}: fold {new.fold}"
+        location = f"{path}: fold {new.fold}"
         if (bag.label, bag.split) != (new.label, new.split):
             raise FormatError(
-                f"{where}: slides of bag {new.name} differ in label or split; run `mil split` again"
+                f"{location}: slides of bag {new.name} differ in label or split; run `mil split` "
+                "again"
             )
         if row["slide"] in bag.slides:
             raise FormatError(
-                f"{where}: slide {row['slide']} stands there twice; take one row away"
+                f"{location}: slide {row['slide']} stands there twice; take one row away"
             )
         bags[key] = bag._replace(slides=bag.slides + new.slides)
     _check_patients(path, bags.values())

@@ -129,10 +129,11 @@ def summary(states: Sequence[SlideState], most: int | None = None) -> str:
     alike: dict[tuple[str, str, str], list[str]] = {}
     for state in lost:
         alike.setdefault((state.state, state.reason, state.advice), []).append(state.slide)
-    for (name, reason, advice), slides in list(alike.items())[:most]:
+    listed = list(alike.items())[:most]
+    for (name, reason, advice), slides in listed:
         because = f": {reason}" if reason else ""
         lines.append(f"  {some(slides)}  {name}{because}; {advice}")
-    if most is not None and len(alike) > most:
-        others = sum(len(slides) for slides in list(alike.values())[most:])
+    others = len(lost) - sum(len(slides) for _, slides in listed)
+    if others:
         lines.append(f"  {others} more slides; `mil summary` without --most lists them")
     return "\n".join(lines)

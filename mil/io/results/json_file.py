@@ -75,10 +75,10 @@ def using_results(*paths: Path) -> Iterator[None]:
     except (MilError, OSError):
         raise
     except Exception as error:
-        where = ", ".join(map(str, dict.fromkeys(paths)))
+        files = ", ".join(map(str, dict.fromkeys(paths)))
         fault = f"{type(error).__name__}: {' '.join(str(error).split())}"[:200]
         raise FormatError(
-            f"{where}: cannot be used together ({fault}); if one was edited or is of another run, "
+            f"{files}: cannot be used together ({fault}); if one was edited or is of another run, "
             "run `mil evaluate` and `mil compare` again, else this is a fault of mil: please "
             "report it"
         ) from error

@@ -99,18 +99,18 @@ def read_branch_parts(path: Path) -> list[BranchParts | None]:
         heads = len(_record(file, path).heads)
         if "branch_parts" not in file:
             return []
-        wanted = ("logits", "branch_parts")
-        arrays = _arrays(file, path, [name for name in DATASETS if name not in wanted])
+        needed = ("logits", "branch_parts")
+        arrays = _arrays(file, path, [name for name in DATASETS if name not in needed])
     if "logits" not in arrays:
         raise damaged(path, "it has no logits")
     _, outputs = arrays["logits"].shape
     if arrays["logits"].shape[0] != heads or arrays["branch_parts"].shape[2] != outputs:
         raise damaged(path, "logits and branch_parts are not of the same heads and outputs")
-    found = []
+    of_heads = []
     for logits, padded in zip(arrays["logits"], arrays["branch_parts"], strict=True):
         parts = without_padding(padded.astype(np.float64), axis=0)
-        found.append(None if parts is None else BranchParts(logits.astype(np.float64), parts))
-    return found
+        of_heads.append(None if parts is None else BranchParts(logits.astype(np.float64), parts))
+    return of_heads
 
 
 _CHECKED = TypeAdapter(Record)

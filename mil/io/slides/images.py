@@ -89,12 +89,12 @@ def choose_image(
 
 def _named(path: Path, images: Sequence[ContainerImage], scene: str) -> ContainerImage:
     # Cells of tables are cleaned, and files may write accents apart.
-    wanted = clean(scene).casefold()
-    by_name = [image for image in images if clean(image.name).casefold() == wanted]
+    name = clean(scene).casefold()
+    by_name = [image for image in images if clean(image.name).casefold() == name]
     if len(by_name) == 1:
         return by_name[0]
     # `1.0` too, as programs write whole numbers of a column with empty cells.
-    number = number_in(wanted)
+    number = number_in(name)
     for image in images:
         if image.number == number:
             return image

@@ -1,36 +1,28 @@
 """A slide whose reads are exact in physical scale."""
 
-import os
 from contextlib import suppress
 from functools import partial
 from pathlib import Path
 from types import TracebackType
-from typing import Literal
 
 import numpy as np
-import openslide
 from jaxtyping import Int, UInt8
 from PIL import Image
 
 from mil.errors import MissingResolutionError, UnreadableSlideError
-from mil.io.slides.blocks import BlockCache, BlockError, Blocks, RgbPixels
+from mil.io.slides.blocks import BlockError, Blocks
+from mil.io.slides.bounds import extent_of, origin_of
 from mil.io.slides.faults import check_file, one_line
 from mil.io.slides.first_look import look_first
-from mil.io.slides.levels import nearest_finer, whole_number
-from mil.io.slides.openslide_source import OpenSlideSource
-from mil.io.slides.proof import fast_blocks
+from mil.io.slides.level_blocks import Decoder, LevelBlocks
+from mil.io.slides.levels import nearest_finer
 from mil.io.slides.resolution import Resolution, resolve
 from mil.io.slides.sources import open_source
 from mil.io.slides.tiff import TiffBlocks
-from mil.io.slides.tiff_pages import UPRIGHT, VENDORS, orientation_of
+from mil.io.slides.tiff_pages import UPRIGHT, orientation_of
 from mil.io.slides.tiff_source import turned_remark
-from mil.io.slides.window import Resample, Window, assemble, bounding_box, count_uses, resample
+from mil.io.slides.window import Resample, Window, bounding_box, resample
 
-Decoder = Literal["auto", "openslide"]
-# Room for decoded blocks where nothing is known of the reads to come, and the most that
-# is taken once they are announced.
-CACHE_BYTES = 64 << 20
-LARGEST_CACHE_BYTES = 512 << 20
 # A longer side than this is no overview's, pixels.
 FEW_PX = 4000
 
@@ -79,7 +71,7 @@ class SlideReader:
         self._source = opened.source
         self._pages = opened.pages
         self.remarks = list(opened.remarks)
-        self._fresh_state()
+        self._blocks = LevelBlocks(self._source, self._pages, decoder, self.remarks)
         self.levels = self._source.levels
         self.properties = self._source.properties
         self.vendor = self._source.vendor
@@ -105,12 +97,6 @@ class SlideReader:
             levels = [self.blocks(number) for number in range(self.num_levels)]
             if not all(isinstance(blocks, TiffBlocks) for blocks in levels):
                 raise UnreadableSlideError(self.path, fault)
-
-    def _fresh_state(self, cache_bytes: int = CACHE_BYTES) -> None:
-        self._cache = BlockCache(cache_bytes)
-        self._level_blocks: dict[int, Blocks | None] = {}
-        # Last: from now on other threads trust that the rest belongs to this process.
-        self._process = os.getpid()
 
     def __reduce__(self) -> tuple[type["SlideReader"], tuple[Path, Decoder, Resample, str]]:
         return SlideReader, (self.path, self.decoder, self.resampler, self.scene)
@@ -143,24 +129,12 @@ class SlideReader:
 
         It is `openslide.bounds-x/y`, else (0, 0).
         """
-        width, height = self.size_px
-        left = self._bound(openslide.PROPERTY_NAME_BOUNDS_X, 0)
-        top = self._bound(openslide.PROPERTY_NAME_BOUNDS_Y, 0)
-        # A part that lies outside the slide is none.
-        return (left, top) if 0 <= left < width and 0 <= top < height else (0, 0)
+        return origin_of(self.properties, self.size_px)
 
     @property
     def extent_px(self) -> tuple[int, int]:
         """Width and height of the scanned part of the slide, level-0 pixels."""
-        width, height = self.size_px
-        left, top = self.origin_px
-        extent_x = self._bound(openslide.PROPERTY_NAME_BOUNDS_WIDTH, width - left)
-        extent_y = self._bound(openslide.PROPERTY_NAME_BOUNDS_HEIGHT, height - top)
-        inside = 0 < extent_x <= width - left and 0 < extent_y <= height - top
-        return (extent_x, extent_y) if inside else (width - left, height - top)
-
-    def _bound(self, name: str, default: int) -> int:
-        return whole_number(self.properties.get(name), default)
+        return extent_of(self.properties, self.size_px)
 
     @property
     def num_levels(self) -> int:
@@ -193,28 +167,7 @@ class SlideReader:
 
     def blocks(self, level: int) -> Blocks | None:
         """Grid and decoder of a level's blocks; None if its pixels come through windows only."""
-        # After a fork the parent's locks may be held by threads that do not exist here.
-        if self._process != os.getpid():
-            self._fresh_state(self._cache.max_bytes)
-        if level not in self._level_blocks:
-            blocks = self._fast_blocks(level) or self._source.blocks(level)
-            if blocks is not None:
-                # Room for two blocks, or no block would outlive the next one.
-                self._make_room(2 * blocks.width_px * blocks.height_px * 3)
-            self._level_blocks[level] = blocks
-        return self._level_blocks[level]
-
-    def _make_room(self, cache_bytes: int) -> None:
-        self._cache.max_bytes = max(self._cache.max_bytes, min(cache_bytes, LARGEST_CACHE_BYTES))
-
-    def _fast_blocks(self, level: int) -> TiffBlocks | None:
-        if self._pages is None or self.decoder != "auto" or self.vendor not in VENDORS:
-            return None
-        assert isinstance(self._source, OpenSlideSource)
-        blocks, remark = fast_blocks(self._pages, self._source, level)
-        if remark and remark not in self.remarks:
-            self.remarks.append(remark)
-        return blocks
+        return self._blocks.of(level)
 
     def expect(
         self, coords: Int[np.ndarray, "tiles 2"], side_level0_px: float, size_px: int
@@ -229,13 +182,7 @@ class SlideReader:
             side_level0_px: side of a tile, level-0 pixels.
             size_px: side of a tile as it is read, pixels.
         """
-        number = self.level_for(side_level0_px / size_px)
-        blocks = self.blocks(number)
-        if blocks is not None:
-            # Known uses let a block go after its last tile, so the cache may grow.
-            uses = count_uses(self.levels[number], blocks, coords, side_level0_px)
-            self._cache.expect({(number, *position): count for position, count in uses.items()})
-            self._make_room(LARGEST_CACHE_BYTES)
+        self._blocks.expect(self.level_for(side_level0_px / size_px), coords, side_level0_px)
 
     def read(
         self, x: float, y: float, side_level0_px: float, size_px: int
@@ -303,17 +250,7 @@ class SlideReader:
             bottom: bottom edge, pixels of the level.
         """
         # Whole pixels; the resampler takes the fractions into account.
-        box = bounding_box(left, top, right, bottom)
-        blocks = self.blocks(number)
-        if blocks is None:
-            width = box.right - box.left
-            height = box.bottom - box.top
-            return Window(*self._source.window(number, box.left, box.top, width, height))
-
-        def block(column: int, row: int) -> RgbPixels:
-            return self._cache.get((number, column, row), partial(blocks.read, column, row))
-
-        return assemble(self.levels[number], blocks, block, box)
+        return self._blocks.window(number, bounding_box(left, top, right, bottom))
 
 
 def _try_out(path: Path, scene: str) -> None:

@@ -12,7 +12,8 @@ import numpy as np
 from jaxtyping import Bool, Int, UInt8
 
 from mil.errors import SeveralImagesError, SlideError, UnreadableSlideError
-from mil.io.slides.reader import Decoder, SlideReader
+from mil.io.slides.level_blocks import Decoder
+from mil.io.slides.reader import SlideReader
 from mil.io.slides.window import Resample, resample
 
 # Neighbouring tiles read by one thread in one go: they share blocks.

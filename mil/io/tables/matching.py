@@ -59,31 +59,8 @@ def match(
         faults: faults of the table, to which are added: nothing matches or has a label,
             a row matches two slides, or two rows match one slide.
     """
-    index = _index(slides)
-    rows: dict[str, _RowsOfFile] = defaultdict(dict)
     scene_column = next((name for name in sheet.header if name.lower() == SCENE), "")
-    without_slide = []
-    for line, row in sheet.rows:
-        candidates = _narrowed(_candidates(index, row[slide_column]), row[slide_column])
-        if not candidates:
-            # No error yet: tables often cover more slides than a folder holds.
-            without_slide.append(row[slide_column] or f"line {line}")
-            continue
-        if len(candidates) > 1:
-            could_be = " or ".join(_shown(str(slide.path)) for slide in candidates[:3])
-            faults.add(
-                f": slide {row[slide_column]!r} could be {could_be}; write the one you mean",
-                f"line {line}",
-            )
-            continue
-        of_file = rows[candidates[0].slide]
-        scene = row.get(scene_column, "").casefold()
-        first_line, _ = of_file.setdefault(scene, (line, row))
-        if first_line != line:
-            faults.add(
-                f"slide {candidates[0].path} stands on line {first_line} and on line {line}; "
-                "keep one"
-            )
+    rows, without_slide = _rows_by_file(sheet, slides, slide_column, scene_column, faults)
     of_slides = _rows_of_slides(slides, rows, scene_column)
     labelled = [each for each in of_slides if not is_empty(each[2][label_column])]
     if rows and not labelled:
@@ -104,19 +81,53 @@ def match(
     )
 
 
+def _rows_by_file(
+    sheet: Sheet,
+    slides: Sequence[SlideFile],
+    slide_column: str,
+    scene_column: str,
+    faults: Faults,
+) -> tuple[dict[str, _RowsOfFile], list[str]]:
+    """Rows of each file that they name, and the names of rows that match no slide."""
+    index = _index(slides)
+    rows: dict[str, _RowsOfFile] = defaultdict(dict)
+    without_slide = []
+    for line, row in sheet.rows:
+        name = row[slide_column]
+        candidates = _narrowed(_candidates(index, name), name)
+        if not candidates:
+            # No error yet: tables often cover more slides than a folder holds.
+            without_slide.append(name or f"line {line}")
+            continue
+        if len(candidates) > 1:
+            could_be = " or ".join(_shown(str(slide.path)) for slide in candidates[:3])
+            faults.add(
+                f": slide {name!r} could be {could_be}; write the one you mean", f"line {line}"
+            )
+            continue
+        scene = row.get(scene_column, "").casefold()
+        first_line, _ = rows[candidates[0].slide].setdefault(scene, (line, row))
+        if first_line != line:
+            faults.add(
+                f"slide {candidates[0].path} stands on line {first_line} and on line {line}; "
+                "keep one"
+            )
+    return rows, without_slide
+
+
 def _rows_of_slides(
     slides: Sequence[SlideFile], rows: Mapping[str, _RowsOfFile], scene_column: str
 ) -> list[tuple[SlideFile, int, dict[str, str]]]:
     """Slides with the line and the row of each, in order of their files."""
-    found = []
+    rows_of_slides = []
     for slide in slides:
         of_file = rows.get(slide.slide, {})
         for line, row in of_file.values():
             name = slide.slide
             if len(of_file) > 1:
                 name = clean_id(f"{name}_{row[scene_column]}")
-            found.append((replace(slide, slide=name), line, row))
-    return found
+            rows_of_slides.append((replace(slide, slide=name), line, row))
+    return rows_of_slides
 
 
 def _refuse_names(

@@ -71,29 +71,29 @@ class Sheet:
         return replace(self, rows=rows, notes=[*self.notes, *notes])
 
 
-def read_sheet(path: Path, wanted: Sequence[str | None] = ()) -> Sheet:
+def read_sheet(path: Path, user_columns: Sequence[str | None] = ()) -> Sheet:
     """Read a table: text in any usual separator and encoding, or a workbook.
 
     Args:
         path: the file; its contents tell what it is, not its name.
-        wanted: names of columns by the user, which the header has.
+        user_columns: names of columns by the user, which the header has.
 
     Raises:
         DatasetError: the file cannot be read, or has a fault.
     """
     faults = Faults(path)
-    sheet = examine_sheet(path, faults, wanted)
+    sheet = examine_sheet(path, faults, user_columns)
     faults.check()
     return sheet
 
 
-def examine_sheet(path: Path, faults: Faults, wanted: Sequence[str | None] = ()) -> Sheet:
+def examine_sheet(path: Path, faults: Faults, user_columns: Sequence[str | None] = ()) -> Sheet:
     """Like `read_sheet`, with faults of rows and header collected; the caller checks them.
 
     Args:
         path: the file.
         faults: faults of the table, to which others may be added.
-        wanted: names of columns by the user.
+        user_columns: names of columns by the user.
 
     Raises:
         DatasetError: the file cannot be read, or has no rows.
@@ -106,11 +106,11 @@ def examine_sheet(path: Path, faults: Faults, wanted: Sequence[str | None] = ())
         for number, line in raw.lines
         if any(cells := [clean(cell) for cell in line])
     ]
-    at = _header_index(lines, {clean(name) for name in wanted if name})
+    at = _header_index(lines, {clean(name) for name in user_columns if name})
     notes = list(raw.notes)
     if at:
-        where = f"line {lines[at][0]}"
-        notes.append(f"the header is {where}; {at} lines above it left out")
+        header_line = f"line {lines[at][0]}"
+        notes.append(f"the header is {header_line}; {at} lines above it left out")
     if len(lines) - at < 2:
         raise DatasetError(f"{path}: the table has no rows; it should be {WHAT_IT_LOOKS_LIKE}")
     header = lines[at][1]
@@ -166,10 +166,10 @@ def _read(path: Path) -> RawTable:
     return read_text(path, data)
 
 
-def _header_index(lines: Sequence[tuple[int, list[str]]], wanted: set[str]) -> int:
+def _header_index(lines: Sequence[tuple[int, list[str]]], user_columns: set[str]) -> int:
     """Index of the header: the first line with the most known names of columns."""
     sample = [cells for _, cells in lines[:HEADER_WITHIN]]
-    known = [len(wanted.intersection(cells)) + num_known(cells) for cells in sample]
+    known = [len(user_columns.intersection(cells)) + num_known(cells) for cells in sample]
     if max(known, default=0) >= 2:
         return known.index(max(known))
     # A title has one cell.

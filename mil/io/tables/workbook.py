@@ -82,8 +82,8 @@ def _read(data: bytes, name: str) -> tuple[list[tuple[int, list[str]]], list[str
             notes += [*_filled(lines, part, path), *_without_value(part)]
             others = [other.title for other in (sheets or book.worksheets) if other is not sheet]
             if others:
-                which = "sheet" if index == 0 else "first sheet with cells"
-                notes.append(f"{which} {sheet.title!r} was read, not {some(others)}")
+                ordinal = "sheet" if index == 0 else "first sheet with cells"
+                notes.append(f"{ordinal} {sheet.title!r} was read, not {some(others)}")
             return lines, notes
     return [], []
 

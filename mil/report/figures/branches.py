@@ -132,7 +132,7 @@ def _summary(shown: Sequence[Named]) -> Table:
 def _of_head(head: HeadBranches) -> list[str]:
     ends = [branch.change.ci95 for branch in head.branches if branch.change.ci95 is not None]
     falls = [branch.change.value for branch in head.branches if branch.change.value is not None]
-    found = [
+    shares = [
         branch.attention_annotated
         for branch in head.branches
         if branch.attention_annotated is not None
@@ -143,7 +143,7 @@ def _of_head(head: HeadBranches) -> list[str]:
         str(sum(low > 0 for low, _ in ends)) if ends else "–",
         _number(head.value),
         _number(min(falls)) if falls else "–",
-        f"{min(found):.3f} to {max(found):.3f}" if found else "–",
+        f"{min(shares):.3f} to {max(shares):.3f}" if shares else "–",
         _number(head.annotated_by_chance),
     ]
 

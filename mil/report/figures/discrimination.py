@@ -239,13 +239,14 @@ def _metric(head: Tested, kind: Kind) -> str:
     return f"{kind.metric.upper()} {with_interval(metric)}"
 
 
-def _caption(study: StudyFiles, name: str, drawn: Sequence[Drawn], what: str) -> str:
+def _caption(study: StudyFiles, name: str, drawn: Sequence[Drawn], curves: str) -> str:
     heads = [curve.head for curve in drawn]
     positives = sorted({int(curve.positive.sum()) for curve in drawn})
     between = str(positives[0]) if len(positives) == 1 else f"{positives[0]} to {positives[-1]}"
-    kind = ROC if what == ROC.name else PR
-    about = f"{_about(ROC)} {_about(PR)}" if what.startswith("ROC and") else _about(kind)
-    return f"{what} curves for {name}: {size_of(heads, study)}, {between} positive. {about} {BANDS}"
+    kind = ROC if curves == ROC.name else PR
+    about = f"{_about(ROC)} {_about(PR)}" if curves.startswith("ROC and") else _about(kind)
+    size = f"{size_of(heads, study)}, {between} positive"
+    return f"{curves} curves for {name}: {size}. {about} {BANDS}"
 
 
 def _about(kind: Kind) -> str:

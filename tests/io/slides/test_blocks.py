@@ -204,20 +204,19 @@ def test_row_by_row_each_block_is_decoded_once(tmp_path, monkeypatch, workers, d
     )
     with SlideReader(tmp_path / "a.tif", decoder) as reader:
         corners = grid(size, side)
+        cache = reader._blocks.cache
         held = []
         reader.expect(corners, side, 224)
         calls = count_decoding(monkeypatch, reader, 0)
 
         def read(corner):
             reader.read(float(corner[0]), float(corner[1]), side, 224)
-            held.append(reader._cache._bytes)
+            held.append(cache._bytes)
 
         with ThreadPoolExecutor(workers) as pool:
             list(pool.map(read, corners))
-        assert (reader._cache._bytes, len(reader._cache._blocks)) == (
-            0,
-            0,
-        )  # nothing is kept that nobody will ask for
+        # Nothing is kept that nobody will ask for.
+        assert (cache._bytes, len(cache._blocks)) == (0, 0)
     if workers == 1:
         assert max(held) <= 4 * 2048 * 128 * 3  # rows of blocks that two rows of tiles share
     touched = [math.ceil(int(length // side) * side / 128) for length in size]
