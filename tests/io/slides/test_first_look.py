@@ -129,7 +129,7 @@ def test_a_directory_that_leads_back_is_not_followed_for_ever(tmp_path):
         data[end : end + 4] = file.pages[0].offset.to_bytes(4, "little")
     path.write_bytes(data)
     assert not is_sound(path)
-    with one_line(UnreadableSlideError, match="TIFF that is no slide"):
+    with one_line(UnreadableSlideError, match="TIFF that OpenSlide does not take for a slide"):
         SlideReader(path)
 
 
