@@ -131,3 +131,53 @@ def _gaps(coords: Int[Tensor, "tiles 2"]) -> Int[Tensor, " gaps"]:
     across = gap[:, 0]
     same_row = gap[:, 1] == 0
     return across[same_row & (across > 0)]
+
+
+def grid_steps(coords: Int[Tensor, "tiles 2"], offsets: Int[Tensor, " bags_plus_1"]) -> list[float]:
+    """`grid_step` of each bag; of several bags at once, since of a small one each call costs.
+
+    Args:
+        coords: top left corners of the tiles of all bags.
+        offsets: bag b is rows ``offsets[b]:offsets[b + 1]``.
+    """
+    of_bags = coords.split(offsets.diff().tolist())
+    if len(of_bags) == 1:
+        return [grid_step(coords)]
+    bags = torch.arange(len(of_bags), device=coords.device)
+    bag_of = torch.repeat_interleave(bags, offsets.diff(), output_size=len(coords))
+    from_corner = (coords - coords.amin(0)).long()
+    gaps, gap_bags = _gaps_of_bags(from_corner, bag_of)
+    if len(gaps) == 0:
+        return [grid_step(corners) for corners in of_bags]
+    size = gaps.amax() + 1
+    distances, counts = (gap_bags * size + gaps).unique(return_counts=True)
+    bag = distances // size
+    most = counts.new_zeros(len(of_bags)).scatter_reduce(0, bag, counts, "amax")
+    common = counts >= COMMON_SHARE * most[bag]
+    common_bag = bag[common]
+    smallest = torch.searchsorted(common_bag, bags).clamp(max=len(common_bag) - 1)
+    has_gap = (most > 0).tolist()
+    steps = (distances % size)[common][smallest].tolist()
+    return [
+        float(step) if known else grid_step(corners)
+        for step, known, corners in zip(steps, has_gap, of_bags, strict=True)
+    ]
+
+
+def _gaps_of_bags(
+    from_corner: Int[Tensor, "tiles 2"], bag_of: Int[Tensor, " tiles"]
+) -> tuple[Int[Tensor, " gaps"], Int[Tensor, " gaps"]]:
+    """Distances between adjacent tiles of the same row or column of a bag, and the bags."""
+    across, down = (from_corner.amax(0) + 1).unbind()
+    x, y = from_corner.unbind(1)
+    gaps = []
+    bags = []
+    # Tiles in order of bag, line, and place in the line.
+    for place, places, line, lines in ((x, across, y, down), (y, down, x, across)):
+        in_order = ((bag_of * lines + line) * places + place).sort().values
+        gap = in_order.diff()
+        line_of = in_order // places
+        within = (line_of.diff() == 0) & (gap > 0)
+        gaps.append(gap[within])
+        bags.append(line_of[1:][within] // lines)
+    return torch.cat(gaps), torch.cat(bags)

@@ -22,7 +22,23 @@ def reference_alone() -> Iterator[None]:
 
     Transformations of torch (`torch.func.vmap`) know how to transform that alone.
     """
-    token = _reference_alone.set(True)
+    with _reference(alone=True):
+        yield
+
+
+@contextmanager
+def every_form() -> Iterator[None]:
+    """Compute operations by any form again, within `reference_alone`.
+
+    For a function that leaves a transformation of torch.
+    """
+    with _reference(alone=False):
+        yield
+
+
+@contextmanager
+def _reference(*, alone: bool) -> Iterator[None]:
+    token = _reference_alone.set(alone)
     try:
         yield
     finally:

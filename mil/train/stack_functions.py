@@ -17,10 +17,14 @@ from torch.overrides import TorchFunctionMode
 
 from mil.heads._pseudo_inverse import pseudo_inverse
 from mil.heads._stkim import draw_ranks
+from mil.kernels.bag_attn import bag_attn
+from mil.kernels.dispatch import Backend
 from mil.kernels.dropout import KeepMask, draw_keep_mask
 from mil.kernels.gated_attn_pool import Mask, TrunkDropout, TrunkWeights, gated_attn_pool
+from mil.kernels.window_attn import window_attn
 from mil.train.over_heads import as_bags, over_heads, stacked_linear
 from mil.train.random_state import RandomState, restored
+from mil.train.stack_attention import stacked_bag_attn, stacked_window_attn
 from mil.train.stack_trunk import reduced_and_scored, stacked_pooled
 
 FACTORIES = frozenset({torch.rand, torch.randn, torch.randint, torch.randperm})
@@ -87,6 +91,10 @@ class StackedFunctions(TorchFunctionMode):
             return self._keep_mask(*args, **kwargs)
         if func is gated_attn_pool:
             return self._trunk(*args, **kwargs)
+        if func is bag_attn:
+            return self._bag_attention(*args, **kwargs)
+        if func is window_attn:
+            return self._window_attention(*args, **kwargs)
         if func in BY_BAG:
             return self._by_bag(func, args, kwargs)
         if func is functional.linear and self._can_be_one_product(*args, **kwargs):
@@ -114,6 +122,36 @@ class StackedFunctions(TorchFunctionMode):
         pool = partial(stacked_pooled, offsets.diff().tolist())
         pooled: Tensor = over_heads(self._index, pool, scores, hidden)
         return pooled, scores, None
+
+    def _bag_attention(
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        query_offsets: Tensor,
+        key_offsets: Tensor,
+        key_bias: Tensor | None,
+        backend: Backend,
+    ) -> tuple[Tensor, Tensor]:
+        attend = partial(stacked_bag_attn, query_offsets, key_offsets, backend)
+        both: tuple[Tensor, Tensor] = over_heads(
+            self._index, attend, queries, keys, values, key_bias
+        )
+        return both
+
+    def _window_attention(
+        self,
+        queries: Tensor,
+        keys: Tensor,
+        values: Tensor,
+        neighbours: Tensor,
+        bias: Tensor,
+        offsets: Tensor | None,
+        backend: Backend,
+    ) -> Tensor:
+        attend = partial(stacked_window_attn, neighbours, offsets, backend)
+        rows: Tensor = over_heads(self._index, attend, queries, keys, values, bias)
+        return rows
 
     def _by_bag(self, func: Callable[..., Any], args: Any, kwargs: Any) -> Tensor:
         tensors = [each for each in args if isinstance(each, Tensor)]

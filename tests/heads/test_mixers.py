@@ -5,6 +5,7 @@ import torch
 from torch.utils._python_dispatch import TorchDispatchMode
 
 from mil.errors import DatasetError
+from mil.graph.spatial import grid_step, grid_steps
 from mil.heads._mix_layer import HeadRouter, build_mixer
 from mil.heads._mixers import (
     agent,
@@ -191,6 +192,24 @@ def test_a_last_block_is_shorter_and_takes_no_attention_for_padding():
         assert_rows(mixed[row, head], numbers)
 
 
+@pytest.mark.parametrize("options", [{}, {"stride": 3}, {"dilation": 2}], ids=str)
+def test_windows_and_cells_of_several_bags_are_those_of_each(options):
+    # Of one step or another, scattered, of one tile, in two regions, twice at one place.
+    bags = [RAGGED, SQUARE + 17, RAGGED[:1], torch.cat([SQUARE, SQUARE + 100_003, SQUARE[:3]])]
+    bags.append(torch.tensor([(3, 5), (40, 17), (90, 200), (7, 300)]))
+    coords = torch.cat(bags)
+    offsets = torch.tensor([0, *map(len, bags)]).cumsum(0)
+    together = Places(offsets, coords)
+    settings = neighbourhood.Options(attention="neighbourhood", window=5, **options)
+    window = neighbourhood.window_of(coords, together, settings)
+    firsts = offsets[:-1].tolist()
+    for corners, of_bag, first in zip(bags, window.split(together.sizes(), 1), firsts, strict=True):
+        alone = Places(one_bag(len(corners)), corners)
+        own = neighbourhood.window_of(corners, alone, settings)
+        assert torch.equal(of_bag, torch.where(own < 0, own, own + first))
+    assert grid_steps(coords, offsets) == [grid_step(corners) for corners in bags]
+
+
 def test_neighbours_in_gray_order_differ_in_one_bit():
     buckets = torch.arange(128)
     in_order = hyper.gray_rank(buckets).argsort()
@@ -214,7 +233,7 @@ def test_a_window_inside_a_grid_is_the_published_one():
 @pytest.mark.parametrize("stride", [1, 2])
 def test_windows_on_ragged_tissue(stride):
     options = options_of(stride)
-    window = neighbourhood.window_of(RAGGED, options)
+    window = neighbourhood.window_of(RAGGED, Places(one_bag(len(RAGGED)), None), options)
     assert (window >= 0).sum(0).tolist() == RAGGED_NEIGHBOURS[stride]
     rows = Rows(*(wave(number, 9, 1, 4) for number in range(3)))
     mixed = build_mixer(options, Shape(1, 1, 4)).double()(rows, Places(one_bag(9), RAGGED))
@@ -223,7 +242,7 @@ def test_windows_on_ragged_tissue(stride):
 
 def test_tiles_at_one_position_see_themselves_and_the_first_is_seen():
     coords = torch.tensor([[0, 0], [100, 0], [100, 0]])
-    window = neighbourhood.window_of(coords, options_of(1))
+    window = neighbourhood.window_of(coords, Places(one_bag(len(coords)), None), options_of(1))
     seen = [sorted(column[column >= 0].tolist()) for column in window.T]
     assert seen == [[0, 1], [0, 1], [0, 2]]
 
@@ -231,7 +250,7 @@ def test_tiles_at_one_position_see_themselves_and_the_first_is_seen():
 def test_dilated_windows_skip_tiles():
     coords = torch.tensor([[x * 50, 0] for x in range(7)])
     options = neighbourhood.Options(attention="neighbourhood", window=3, dilation=2)
-    window = neighbourhood.window_of(coords, options)
+    window = neighbourhood.window_of(coords, Places(one_bag(len(coords)), None), options)
     seen = [sorted(column[column >= 0].tolist()) for column in window.T]
     assert seen[3] == [1, 3, 5]
     assert seen[0] == [0, 2]

@@ -114,6 +114,22 @@ def test_segments_together_are_those_of_the_reference_to_the_last_digits(packed,
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
+@pytest.mark.parametrize("heads", HEADS, ids=str)
+@pytest.mark.parametrize("with_bias", [True, False])
+def test_segments_of_one_key_are_those_of_the_reference_to_the_last_digits(
+    heads, with_bias, monkeypatch
+):
+    numbers, *segments = make(*heads, queries=(3, 0, 1, 5), keys=(1, 1, 1, 1))
+    if not with_bias:
+        numbers[3].zero_()
+    exact = everything(numbers, *segments, "reference")
+    # No blocks are needed.
+    monkeypatch.setattr(cpu, "blocks_of", None)
+    got = everything(numbers, *segments, "cpu")
+    for one, other in zip(got, exact, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
 def test_many_short_segments_are_a_few_blocks():
     ends = offsets([5, 1, 30, 0, 7] * 20 + [40, 200, 44])
     assert padding.as_one(ends, ends) is None

@@ -4,7 +4,7 @@ import pytest
 import torch
 from torch.autograd import gradcheck
 
-from mil.kernels.window_attn import function, triton, window_attn
+from mil.kernels.window_attn import cpu, triton, window_attn
 from tests.kernels.marks import SLOW_INTERPRETED
 
 # For Triton, blocks of 4 rows: one row; shared heads, more rows attending to one than a block.
@@ -33,10 +33,10 @@ def on(device, numbers):
     return [number.to(device) for number in numbers]
 
 
-def everything(numbers, neighbours, backend):
+def everything(numbers, neighbours, backend, offsets=None):
     leaves = [number.detach().clone().requires_grad_() for number in numbers]
     q, k, v, bias = leaves
-    rows = window_attn(q, k, v, neighbours, bias, backend=backend)
+    rows = window_attn(q, k, v, neighbours, bias, offsets, backend=backend)
     draw = torch.Generator().manual_seed(1)
     upstream = torch.randn(rows.shape, generator=draw, dtype=torch.float64).to(rows)
     (rows * upstream).sum().backward()
@@ -47,12 +47,50 @@ def everything(numbers, neighbours, backend):
     "case", [(1, 1, 1, 1), (6, 9, 4, 4), (11, 9, 4, 2), (20, 3, 3, 1)], ids=str
 )
 def test_tiled_values_and_gradients_are_those_of_the_reference(case, monkeypatch):
-    monkeypatch.setattr(function, "CHUNK_ROWS", 8)
+    monkeypatch.setattr(cpu, "CHUNK_ROWS", 8)
     numbers, neighbours = make(*case)
     exact = everything(numbers, neighbours, "reference")
     tiled = everything([number.float() for number in numbers], neighbours, "cpu")
     for one, other in zip(tiled, exact, strict=True):
         torch.testing.assert_close(one.double(), other, rtol=1e-5, atol=1e-5)
+
+
+def segments_of(sizes, window):
+    """Windows with places of their own segment alone, and the offsets of the segments."""
+    draw = torch.Generator().manual_seed(len(sizes))
+    offsets = torch.tensor([0, *sizes]).cumsum(0)
+    windows = []
+    for first, size in zip(offsets.tolist(), sizes, strict=False):
+        places = torch.randint(-size, size, (window, size), generator=draw)
+        places[window // 2] = torch.arange(size)
+        windows.append(torch.where(places < 0, -1, places + first))
+    return torch.cat(windows, 1), offsets
+
+
+@pytest.mark.parametrize("short", [0, 2, 100])
+@pytest.mark.parametrize("heads", [(4, 4), (4, 2), (3, 1)], ids=str)
+def test_segments_by_all_pairs_are_those_of_the_reference_to_the_last_digits(
+    heads, short, monkeypatch
+):
+    monkeypatch.setattr(cpu, "CHUNK_ROWS", 8)
+    monkeypatch.setattr(cpu, "SHORT_SEGMENT", short)
+    neighbours, offsets = segments_of((1, 9, 30, 2), 7)
+    numbers, _ = make(int(offsets[-1]), 7, *heads)
+    # Scores that fill all of float64's range of shares.
+    numbers[0] *= 20
+    exact = everything(numbers, neighbours, "reference")
+    got = everything(numbers, neighbours, "cpu", offsets)
+    for one, other in zip(got, exact, strict=True):
+        torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
+
+
+def test_scores_of_a_trained_head_are_those_place_by_place_to_the_bit():
+    neighbours, offsets = segments_of((5, 40), 9)
+    (q, k, v, bias), _ = make(45, 9, 4, 4, dtype=torch.float32)
+    assert torch.equal(
+        window_attn(q, k, v, neighbours, bias, offsets),
+        window_attn(q, k, v, neighbours, bias),
+    )
 
 
 def triton_cases():

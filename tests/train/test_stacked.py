@@ -39,6 +39,7 @@ RECIPES = [
     for path in sorted(config_path("heads").glob("*.yaml"))
     if path.stem not in AT_ONCE
 ]
+MIXERS = ("full", "agent", "neighbourhood", "dynamic_mask", "nystrom", "hyper")
 OTHERS = [recipe.values[0] for recipe in RECIPES if recipe.values[0] != "acmil"]
 STACKED = [recipe for recipe in RECIPES if recipe.values[0] not in NOT_STACKED]
 # With all that a step may have: a last step of fewer bags, batches whose gradients add
@@ -135,6 +136,41 @@ def test_losses_and_gradients_of_a_stack_are_those_of_its_heads(recipe):
             if parameter.grad is not None:
                 torch.testing.assert_close(
                     stack.gradients[name][i], parameter.grad, rtol=1e-10, atol=1e-13
+                )
+
+
+# With restarts side by side in the fast forms, which compute in float64 if asked.
+@pytest.mark.parametrize("options", [{}, {"query_heads": 4, "key_heads": 2}], ids=str)
+@pytest.mark.parametrize(
+    "attention", ["landmark", *(pytest.param(name, marks=pytest.mark.slow) for name in MIXERS)]
+)
+def test_attention_of_a_stack_is_that_of_its_heads(attention, options, monkeypatch):
+    every = lambda *_, **__: "cpu"  # noqa: E731
+    monkeypatch.setattr("mil.kernels.bag_attn.choose_backend", every)
+    monkeypatch.setattr("mil.kernels.window_attn.choose_backend", every)
+    mix = {"attention": attention, "heads": 4, **options}
+    heads = []
+    for seed in range(len(SEEDS)):
+        torch.manual_seed(seed)
+        built = build_head("mixed_abmil", {"hidden": 16, "mix": mix}, dim=DIM, classes=2)
+        heads.append(built.double())
+    sizes = (23, 1, 60)
+    features = [torch.randn(tiles, DIM).double() for tiles in sizes]
+    bags = join(features, [on_a_grid(tiles) for tiles in sizes])
+    alone = deepcopy(heads)
+    stack = Stack(heads, [RandomState(seed, CPU) for seed in SEEDS], HOW)
+    weights, labels = {"cross_entropy": 1.0}, torch.tensor([1, 0, 1])
+    losses, _ = stack.losses(weights, bags, labels, CLASSES)
+    stack.backward(losses)
+    for i, (head, seed) in enumerate(zip(alone, SEEDS, strict=True)):
+        torch.manual_seed(seed)
+        loss, _ = total_loss(weights, head.train()(bags), bags, labels)
+        loss.backward()
+        assert losses[i].item() == pytest.approx(loss.item(), rel=1e-12)
+        for name, parameter in head.named_parameters():
+            if parameter.grad is not None:
+                torch.testing.assert_close(
+                    stack.gradients[name][i], parameter.grad, rtol=1e-11, atol=1e-12
                 )
 
 

@@ -15,8 +15,8 @@ from pydantic import Field
 from torch import Tensor, nn
 
 from mil.errors import DatasetError
-from mil.graph.spatial import grid_step
 from mil.heads._mixers.base import MixOptions, Places, Rows, Shape, segment_means
+from mil.heads._mixers.cells import cells_of
 from mil.heads._mixers.sorting import centred_projections, ordered_by
 from mil.kernels.bag_attn import bag_attn
 from mil.kernels.dispatch import at_least_float32
@@ -83,12 +83,7 @@ class Mixer(nn.Module):
 
 def place_blocks(coords: Int[Tensor, "tiles 2"], places: Places, cell: int) -> Blocks:
     """Blocks of the tiles in the same square of `cell` by `cell` grid steps."""
-    sizes = places.sizes()
-    squares = []
-    for corners in coords.split(sizes):
-        from_corner = (corners - corners.amin(0)).double()
-        squares.append((from_corner / grid_step(corners)).round().long() // cell)
-    square = torch.cat(squares)
+    square = cells_of(coords, places) // cell
     across = int(square[:, 0].max()) + 1
     down = int(square[:, 1].max()) + 1
     bag = places.bag_of()

@@ -13,9 +13,13 @@ from pydantic import Field, model_validator
 from torch import Tensor, nn
 
 from mil.errors import DatasetError
-from mil.graph.spatial import first_in_cell, grid_step
+from mil.graph.spatial import first_in_cell
 from mil.heads._mixers.base import MixOptions, Places, Rows, Shape
+from mil.heads._mixers.cells import cells_of
 from mil.kernels.window_attn import window_attn
+
+# Places of the windows of all tiles that are looked up at once.
+PLACES_AT_ONCE = 1 << 16
 
 
 class Options(MixOptions):
@@ -57,26 +61,23 @@ class Mixer(nn.Module):
                 "mix: attention: neighbourhood needs the coordinates of the tiles, which these "
                 "bags do not have; choose landmark or agent"
             )
-        firsts = places.offsets[:-1].tolist()
-        of_bags = places.coords.split(places.sizes())
-        windows = [
-            _moved(window_of(corners, self.options), first)
-            for corners, first in zip(of_bags, firsts, strict=True)
-        ]
-        return window_attn(*rows[:3], torch.cat(windows, 1), self.bias)
+        window = window_of(places.coords, places, self.options)
+        return window_attn(*rows[:3], window, self.bias, places.offsets)
 
 
-def window_of(coords: Int[Tensor, "tiles 2"], options: Options) -> Int[Tensor, "window tiles"]:
+def window_of(
+    coords: Int[Tensor, "tiles 2"], places: Places, options: Options
+) -> Int[Tensor, "window tiles"]:
     """Tile at each place of each tile's window, row by row; -1 where there is none.
 
     Of tiles at one position the first is seen by others; every tile sees itself.
 
     Args:
-        coords: Top left corners of one bag's tiles, level-0 pixels.
+        coords: Top left corners of the tiles, level-0 pixels.
+        places: The bags; a window has tiles of its own bag alone.
         options: Window, stride and dilation.
     """
-    step = grid_step(coords)
-    cells = ((coords - coords.amin(0)).double() / step).round().long()
+    cells = cells_of(coords, places)
     dilation = options.dilation
     # Squares of `stride` tiles are counted among the tiles of one residue.
     residue = cells % dilation
@@ -85,28 +86,26 @@ def window_of(coords: Int[Tensor, "tiles 2"], options: Options) -> Int[Tensor, "
     reach = options.window // 2
     # Room for windows that begin left of the first tile and end right of the last.
     margin = dilation * (options.window + options.stride)
-    across = int(cells[:, 0].max()) + 2 * margin + 1
-    keys, tile_of = first_in_cell(_key(cells + margin, across))
+    across, down = (cells.amax(0) + 2 * margin + 1).tolist()
+    bag_row = places.bag_of() * down
+
+    def key_of(cell: Tensor) -> Tensor:
+        return (bag_row + cell[..., 1] + margin) * across + cell[..., 0] + margin
+
+    keys, tile_of = first_in_cell(key_of(cells))
     steps = torch.arange(-reach, reach + 1, device=coords.device)
     self_place = torch.arange(len(coords), device=coords.device)
     rows = []
-    # A row of the window at a time: a loop over its places would take longer than the attention.
-    for down in steps:
-        shifts = torch.stack([steps, down.expand(len(steps))], 1)
+    # Some rows of the window at a time: a loop over its places would take longer than the
+    # attention, and of a large bag all places at once would be several times its rows.
+    rows_at_once = max(1, PLACES_AT_ONCE // (len(steps) * len(coords)))
+    for downs in steps.split(rows_at_once):
+        shifts = torch.cartesian_prod(downs, steps).flip(1)
         cell = (leader + shifts[:, None]) * dilation + residue
-        key = _key(cell + margin, across)
+        key = key_of(cell)
         index = torch.searchsorted(keys, key).clamp(max=len(keys) - 1)
         there = tile_of[index].masked_fill(keys[index] != key, -1)
         # At its own place a tile is itself, not the first of its position.
         own = (cell == cells).all(-1)
         rows.append(torch.where(own, self_place, there))
     return torch.cat(rows)
-
-
-def _key(cells: Tensor, across: int) -> Tensor:
-    return cells[..., 1] * across + cells[..., 0]
-
-
-def _moved(window: Tensor, first: int) -> Tensor:
-    """Numbers of a bag's tiles as numbers among the tiles of all bags."""
-    return torch.where(window < 0, window, window + first)

@@ -3,8 +3,10 @@
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from mil.kernels.bag_attn.function import CpuBagAttn, TritonBagAttn
+from mil.kernels.bag_attn.one_key import has_one_key_each, one_key_attn
 from mil.kernels.bag_attn.reference import bag_attn_reference
 from mil.kernels.dispatch import Backend, choose_backend
 from mil.kernels.heads import MAX_WIDTH, alike, widest
@@ -45,6 +47,13 @@ def bag_attn(
         ValueError: The query heads are no multiple of the key heads, the segments differ in
             number, or `backend` is "triton" and the heads are wider than 128.
     """
+    # Several heads that are trained as a stack are computed at once.
+    if has_torch_function((queries,)):
+        given = (queries, keys, values, query_offsets, key_offsets, key_bias)
+        both: tuple[Tensor, Tensor] = handle_torch_function(
+            bag_attn, (queries,), *given, backend=backend
+        )
+        return both
     _check(queries, keys, query_offsets, key_offsets)
     chosen = choose_backend(backend, queries, keys, values)
     width = widest(queries, values)
@@ -55,6 +64,12 @@ def bag_attn(
     if chosen == "triton":
         return _by_triton(queries, keys, values, query_offsets, key_offsets, key_bias)
     if chosen == "cpu":
+        # It rounds otherwise: of a trained head, whose queries have no gradient, scores stay
+        # what they are.
+        learning = torch.is_grad_enabled() and queries.requires_grad
+        on_cpu = queries.device.type == "cpu"
+        if learning and on_cpu and has_one_key_each(keys, key_offsets):
+            return one_key_attn(queries, keys, values, query_offsets, key_bias)
         rows, lse = CpuBagAttn.apply(queries, keys, values, query_offsets, key_offsets, key_bias)
         return rows, lse
     return bag_attn_reference(queries, keys, values, query_offsets, key_offsets, key_bias)

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from mil.kernels.dispatch import at_least_float32
 from mil.kernels.padding import Padding, Pair, as_one, padded_pairs
+from mil.kernels.shares import exp_
 
 # Rows of a tile; a tile's scores of 8 heads take 8 MB.
 QUERY_BLOCK = 256
@@ -136,13 +137,13 @@ def _attend_tile(block: _Block, queries: slice) -> tuple[Tensor, Tensor]:
     first, *others = _tiles(block.k.shape[1], KEY_BLOCK)
     s = _scores(block, q, first)
     m = s.amax(-1, keepdim=True)
-    p = s.sub_(m).exp_()
+    p = exp_(s.sub_(m))
     l = p.sum(-1, keepdim=True)  # noqa: E741
     acc = torch.bmm(p, _part(block.v, first))
     for keys in others:
         s = _scores(block, q, keys)
         m_next = torch.maximum(m, s.amax(-1, keepdim=True))
-        p = s.sub_(m_next).exp_()
+        p = exp_(s.sub_(m_next))
         factor = (m - m_next).exp_()
         l = l.mul_(factor).add_(p.sum(-1, keepdim=True))  # noqa: E741
         acc = acc.mul_(factor).baddbmm_(p, block.v[:, keys])
@@ -207,7 +208,7 @@ def bag_attn_backward(
         do = _by_key_head(pair.queries.fill(d_rows), key_heads)
         log = pair.queries.fill(lse)
         if pair.queries.slots is not None:
-            # What fills a segment up has no part in the gradients: its p is 0.
+            # What fills a segment up has no part in the gradients: its p is next to 0.
             log.masked_fill_(pair.queries.slots.ended[..., None], torch.inf)
         of_block = _block_backward(
             block,
@@ -226,19 +227,45 @@ def bag_attn_backward(
 
 def _block_backward(block: _Block, do: Tensor, lse: Tensor, delta: Tensor) -> Gradients:
     """Gradients of a block's scaled queries, keys, values and biases."""
+    query_tiles = list(_tiles(block.q.shape[1], QUERY_BLOCK))
+    key_tiles = list(_tiles(block.k.shape[1], KEY_BLOCK))
+    if len(query_tiles) == len(key_tiles) == 1:
+        return _tile_backward(block, do, lse, delta)
     dq = torch.zeros_like(block.q)
     dk = torch.zeros_like(block.k)
     dv = torch.zeros_like(block.v)
     d_bias = None if block.bias is None else block.k.new_zeros(block.k.shape[:2])
-    for queries in _tiles(block.q.shape[1], QUERY_BLOCK):
-        q, of_do = _part(block.q, queries), _part(do, queries)
-        for keys in _tiles(block.k.shape[1], KEY_BLOCK):
-            p = _scores(block, q, keys).sub_(_part(lse, queries)).exp_()
-            _part(dv, keys).baddbmm_(p.mT, of_do)
-            dp = torch.bmm(of_do, _part(block.v, keys).mT)
-            ds = dp.sub_(_part(delta, queries)).mul_(p)
-            _part(dq, queries).baddbmm_(ds, _part(block.k, keys))
-            _part(dk, keys).baddbmm_(ds.mT, q)
-            if d_bias is not None:
-                d_bias[:, keys] += ds.sum(1)
+    for queries in query_tiles:
+        of_queries = (_part(rows, queries) for rows in (block.q, do, lse, delta))
+        q, of_do, of_lse, of_delta = of_queries
+        for keys in key_tiles:
+            of_tile = _tile_backward(_keys_of(block, q, keys), of_do, of_lse, of_delta)
+            dq[:, queries] += of_tile.queries
+            dk[:, keys] += of_tile.keys
+            dv[:, keys] += of_tile.values
+            if d_bias is not None and of_tile.key_bias is not None:
+                d_bias[:, keys] += of_tile.key_bias
     return Gradients(dq, dk, dv, d_bias)
+
+
+def _keys_of(block: _Block, q: Tensor, keys: slice) -> _Block:
+    """Some queries of a block, and a tile of its keys."""
+    return _Block(
+        q=q,
+        k=_part(block.k, keys),
+        v=_part(block.v, keys),
+        bias=None if block.bias is None else block.bias[:, :, keys],
+        hidden=None if block.hidden is None else block.hidden[..., keys],
+    )
+
+
+def _tile_backward(block: _Block, do: Tensor, lse: Tensor, delta: Tensor) -> Gradients:
+    """Gradients of a block that is one tile."""
+    p = exp_(_scores(block, block.q, slice(0, block.k.shape[1])).sub_(lse))
+    dv = torch.bmm(p.mT, do)
+    dp = torch.bmm(do, block.v.mT)
+    ds = dp.sub_(delta).mul_(p)
+    # Products of their own, and not added to sums that are sliced: those are a call for each head.
+    dq = torch.bmm(ds, block.k)
+    dk = torch.bmm(ds.mT, block.q)
+    return Gradients(dq, dk, dv, None if block.bias is None else ds.sum(1))

@@ -3,10 +3,11 @@
 import torch
 from jaxtyping import Float, Int
 from torch import Tensor
+from torch.overrides import handle_torch_function, has_torch_function
 
 from mil.kernels.dispatch import Backend, choose_backend
 from mil.kernels.heads import MAX_WIDTH, alike, widest
-from mil.kernels.window_attn.function import TiledWindowAttn, TritonWindowAttn
+from mil.kernels.window_attn.function import CpuWindowAttn, TritonWindowAttn
 from mil.kernels.window_attn.reference import window_attn_reference
 
 
@@ -16,6 +17,7 @@ def window_attn(
     values: Float[Tensor, "rows key_heads value_width"],
     neighbours: Int[Tensor, "window rows"],
     bias: Float[Tensor, "window query_heads"],
+    offsets: Int[Tensor, " segments_plus_1"] | None = None,
     *,
     backend: Backend = "auto",
 ) -> Float[Tensor, "rows query_heads value_width"]:
@@ -31,6 +33,9 @@ def window_attn(
         neighbours: Number of the row at each place of the window; below 0: there is none.
             Each row has at least one.
         bias: Added to the scores of a place of the window.
+        offsets: Segments, which hold the rows of their windows: segment g is rows
+            ``offsets[g]:offsets[g + 1]``; None: unknown. Known, the training of short ones on
+            a CPU is faster.
         backend: See `mil.kernels.dispatch.choose_backend`. Heads wider than 128 have no
             Triton form: on a GPU the tiled one runs.
 
@@ -40,6 +45,11 @@ def window_attn(
     Raises:
         ValueError: `backend` is "triton" and the heads are wider than 128.
     """
+    # Several heads that are trained as a stack are computed at once.
+    if has_torch_function((queries,)):
+        given = (queries, keys, values, neighbours, bias, offsets)
+        together: Tensor = handle_torch_function(window_attn, (queries,), *given, backend=backend)
+        return together
     chosen = choose_backend(backend, queries, keys, values)
     if chosen == "reference":
         return window_attn_reference(queries, keys, values, neighbours, bias)
@@ -49,7 +59,11 @@ def window_attn(
             raise ValueError(f"heads of {width} columns: window_attn in Triton takes {MAX_WIDTH}")
         chosen = "cpu"
     if chosen == "cpu":
-        rows: Tensor = TiledWindowAttn.apply(queries, keys, values, neighbours, bias)
+        # All pairs round otherwise: of a trained head, whose queries have no gradient, scores
+        # stay what they are.
+        learning = torch.is_grad_enabled() and queries.requires_grad
+        known = offsets if learning and queries.device.type == "cpu" else None
+        rows: Tensor = CpuWindowAttn.apply(queries, keys, values, neighbours, bias, known)
         return rows
     scale = queries.shape[2] ** -0.5
     # Triton launches on the current device, which need not be the tensors'.
