@@ -43,6 +43,9 @@ PACKAGES = {
         "mil.config.run",
         "mil.config.stages",
         "mil.config.recipes",
+        "mil.config.losses",
+        "mil.config.training",
+        "mil.config.head_names",
         "mil.config.encoders",
     ),
     "statistics": (

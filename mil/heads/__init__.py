@@ -17,7 +17,7 @@ from torch import Tensor, nn
 
 from mil.bags import Bags, Graph, HeadOutput
 from mil.config import Section, check_head, checked, head_names
-from mil.config.recipes import package_of
+from mil.config.head_names import package_of
 from mil.errors import ConfigError, MilError, brief
 from mil.heads._ablation import Ablated
 from mil.heads._at_once import BagLoss, Division, FitProblem
