@@ -18,7 +18,7 @@ from mil.config.encoders import (
 )
 from mil.config.head_names import check_head, head_names
 from mil.config.losses import LOSS_TERMS, LossWeight
-from mil.config.recipes import Recipe, load_recipe, of_recipe, recipe_path
+from mil.config.recipes import Recipe, load_recipe, recipe_errors, recipe_path
 from mil.config.run import Config, Fusion, load_config
 from mil.config.stages import (
     EvaluateConfig,
@@ -69,8 +69,8 @@ __all__ = [
     "load_encoders",
     "load_recipe",
     "name_fault",
-    "of_recipe",
     "read_yaml",
+    "recipe_errors",
     "recipe_path",
     "tiling_name",
     "unknown_encoder",

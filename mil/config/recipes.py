@@ -47,7 +47,7 @@ def recipe_path(name: str) -> Path:
 
 
 @contextmanager
-def of_recipe(name: str) -> Iterator[None]:
+def recipe_errors(name: str) -> Iterator[None]:
     """Name a recipe's file in faults of the head's options, which come from the file.
 
     Args:

@@ -14,7 +14,7 @@ from mil.config import (
     check_head,
     dataset_path,
     load_recipe,
-    of_recipe,
+    recipe_errors,
     recipe_path,
 )
 from mil.device import choose_device
@@ -151,7 +151,7 @@ def run_all(
     ]
     heads: list[Trained] = []
     for head_run, job in zip(runs, jobs, strict=True):
-        with of_recipe(recipe):
+        with recipe_errors(recipe):
             trained = finished_head(job) or train_head(job, _record(study, opened, head_run))
         heads.append(trained)
         report(head_run, trained)
