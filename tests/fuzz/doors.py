@@ -87,7 +87,8 @@ def tile(folder: Path, out: Path) -> Lines:
 
 def doctor(folder: Path, out: Path) -> Lines:
     from mil.config import TileConfig
-    from mil.doctor.inspect import Requirements, inspect_slide
+    from mil.doctor.inspect import inspect_slide
+    from mil.doctor.requirements import Requirements
     from mil.io.tables import Slide
 
     requirements = Requirements(((32, 4.0),), TileConfig(), 0.01, tissue=False)
