@@ -1,11 +1,15 @@
 """`mil train` at the command line; torch is imported when the command runs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from mil.config.options import BagsDir, Dataset, Device, Folds, Threads
+
+if TYPE_CHECKING:
+    from mil.train.stage import HeadRun
+    from mil.trained import Trained
 
 
 def train(
@@ -53,18 +57,6 @@ def train(
     Example: mil train --seed 1 --seed 2 --fold 0 --fold 1 --out 'heads/seed{seed}_fold{fold}' …
     """
     from mil.train.stage import HeadRun, run_all
-    from mil.trained import Trained
-
-    def report(head_run: HeadRun, trained: Trained) -> None:
-        kept = f"kept epoch {trained.epoch}"
-        if len(trained.members) > 1:
-            epochs = ", ".join(str(member.epoch) for member in trained.members)
-            kept = f"kept {len(trained.members)} members, epochs {epochs},"
-        # A line as soon as its folder is there, for a list may be long.
-        typer.echo(
-            f"train {trained.recipe_name} seed {trained.seed} fold {trained.fold}: "
-            f"{kept} in {head_run.out}"
-        )
 
     runs = [
         HeadRun(one_seed, one_fold, head_folder(out, one_seed, one_fold))
@@ -82,8 +74,19 @@ def train(
         device=device,
         cache_mb=cache_mb,
         tensorboard=tensorboard,
-        report=report,
+        # A line as soon as its folder is there, for a list may be long.
+        report=lambda head_run, trained: typer.echo(_outcome(head_run, trained)),
     )
+
+
+def _outcome(head_run: "HeadRun", trained: "Trained") -> str:
+    """Line about a finished head."""
+    kept = f"kept epoch {trained.epoch}"
+    if len(trained.members) > 1:
+        epochs = ", ".join(str(member.epoch) for member in trained.members)
+        kept = f"kept {len(trained.members)} members, epochs {epochs},"
+    name = f"train {trained.recipe_name} seed {trained.seed} fold {trained.fold}"
+    return f"{name}: {kept} in {head_run.out}"
 
 
 def head_folder(out: Path, seed: int, fold: int) -> Path:
