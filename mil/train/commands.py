@@ -5,10 +5,10 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mil.config.options import BagsDir, Dataset, Device, Folds, Threads
+from mil.config.options import BagsDir, Dataset, Device, FoldNumbers, Folds, Threads
+from mil.train.runs import HeadRun, head_runs
 
 if TYPE_CHECKING:
-    from mil.train.stage import HeadRun
     from mil.trained import Trained
 
 
@@ -26,10 +26,7 @@ def train(
     head: Annotated[
         str, typer.Option(help="Recipe: a name in configs/heads, or the path of its yaml.")
     ] = "abmil",
-    fold: Annotated[
-        list[int] | None,
-        typer.Option(min=0, help="Number of the fold, from 0; repeat for several. Default: 0."),
-    ] = None,
+    fold: FoldNumbers = None,
     seed: Annotated[
         list[int] | None,
         typer.Option(
@@ -56,19 +53,13 @@ def train(
 
     Example: mil train --seed 1 --seed 2 --fold 0 --fold 1 --out 'heads/seed{seed}_fold{fold}' …
     """
-    from mil.train.stage import HeadRun, run_all
+    from mil.train.stage import run_all
 
-    runs = [
-        HeadRun(one_seed, one_fold, head_folder(out, one_seed, one_fold))
-        # Folds first: what the seeds of a fold share is computed once.
-        for one_fold in fold or [0]
-        for one_seed in seed or [1]
-    ]
     run_all(
         dataset,
         bags,
         folds,
-        runs,
+        head_runs(out, seed or [], fold or []),
         recipe=head,
         threads=threads,
         device=device,
@@ -79,7 +70,7 @@ def train(
     )
 
 
-def _outcome(head_run: "HeadRun", trained: "Trained") -> str:
+def _outcome(head_run: HeadRun, trained: "Trained") -> str:
     """Line about a finished head."""
     kept = f"kept epoch {trained.epoch}"
     if len(trained.members) > 1:
@@ -87,9 +78,3 @@ def _outcome(head_run: "HeadRun", trained: "Trained") -> str:
         kept = f"kept {len(trained.members)} members, epochs {epochs},"
     name = f"train {trained.recipe_name} seed {trained.seed} fold {trained.fold}"
     return f"{name}: {kept} in {head_run.out}"
-
-
-def head_folder(out: Path, seed: int, fold: int) -> Path:
-    """Folder of the head of a seed and a fold, which stand in braces in the pattern."""
-    # Not `format`, for other braces in a path are its own.
-    return Path(str(out).replace("{seed}", str(seed)).replace("{fold}", str(fold)))

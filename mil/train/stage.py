@@ -2,27 +2,18 @@
 
 from collections.abc import Callable, Sequence
 from pathlib import Path
-from typing import NamedTuple
 
 from mil.config import recipe_errors
-from mil.errors import DatasetError
 from mil.io.bags.patients import digest_of_seen, is_early
 from mil.train.inputs import inputs_of_head
 from mil.train.job import HeadJob
 from mil.train.result import finished_head, train_head
+from mil.train.runs import HeadRun, check_apart
 from mil.train.study import StudyData, TrainingStudy, read_bags, read_study
 from mil.train.tensorboard import TensorBoardWriter
 from mil.trained import Trained
 
 CACHE_MB = 8000  # Memory for bags, MiB.
-
-
-class HeadRun(NamedTuple):
-    """A head that a job trains: its seed, its fold, and its folder."""
-
-    seed: int
-    fold: int
-    out: Path
 
 
 def run(
@@ -94,7 +85,7 @@ def run_all(
             NaN.
         FormatError: A bag cannot be read, has no tiles, or was made by another encoder.
     """
-    _check_apart(runs)
+    check_apart(runs)
     study = read_study(dataset, bags_dir, folds, recipe=recipe, threads=threads, device=device)
     bags_by_fold = study.bags_by_fold(head_run.fold for head_run in runs)
     curves = _curves(tensorboard, study.recipe_name, runs)
@@ -109,18 +100,6 @@ def run_all(
     for job in jobs:
         job.remove_checkpoints()
     return heads
-
-
-def _check_apart(runs: Sequence[HeadRun]) -> None:
-    folders: dict[Path, HeadRun] = {}
-    for head_run in runs:
-        other = folders.setdefault(head_run.out.resolve(), head_run)
-        if other is not head_run:
-            raise DatasetError(
-                f"--out: {head_run.out} would hold the heads of seed {other.seed} fold "
-                f"{other.fold} and of seed {head_run.seed} fold {head_run.fold}; put {{seed}} and "
-                "{fold} into its name"
-            )
 
 
 def _curves(
