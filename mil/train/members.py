@@ -26,13 +26,13 @@ class MemberTraining(NamedTuple):
     """A finished training of a head.
 
     Attributes:
-        member: Its record.
+        record: What the head's folder states about it.
         head: Head with the weights of the last epoch.
         result: Weights of the selected epoch, and history.
         scaling: Scaling of its features; None: none.
     """
 
-    member: MemberRecord
+    record: MemberRecord
     head: nn.Module
     result: FitResult
     scaling: FeatureScaling | None
@@ -74,8 +74,8 @@ def train_members(job: HeadJob) -> HeadTraining:
     patients: list[str] = []
     for part in head_parts(job):
         of_part = _train_part(part)
-        members = [training.member for training in of_part]
-        kept_of_part = [of_part[i] for i in kept_restarts(members, job.recipe.train.keep_within)]
+        records = [training.record for training in of_part]
+        kept_of_part = [of_part[i] for i in kept_restarts(records, job.recipe.train.keep_within)]
         valid = part.split.valid
         if valid:
             # Now, as long as the store has the graphs of this part.
@@ -102,14 +102,14 @@ def _train_part(part: HeadPart) -> list[MemberTraining]:
     results = _fit(part, data, heads)
     trainings: list[MemberTraining] = []
     for restart, (head, result) in enumerate(zip(heads, results, strict=True)):
-        member = MemberRecord(
+        record = MemberRecord(
             seed=job.seed_of(part.numbers[restart]),
             part=part.split.number,
             restart=restart,
             epoch=result.history.best_epoch,
             validation_loss=validation_loss(result),
         )
-        trainings.append(MemberTraining(member, head, result, scaling))
+        trainings.append(MemberTraining(record, head, result, scaling))
     return trainings
 
 
