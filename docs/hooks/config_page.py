@@ -18,7 +18,7 @@ from mil.config import (
     Section,
     TrainConfig,
 )
-from mil.config.head_names import own_heads
+from mil.config.heads import own_heads
 from mil.config.machines import EncoderRate, MachineConfig, Rate
 from mil.heads import head_module
 

@@ -45,7 +45,7 @@ PACKAGES = {
         "mil.config.recipes",
         "mil.config.losses",
         "mil.config.training",
-        "mil.config.head_names",
+        "mil.config.heads",
         "mil.config.encoders",
     ),
     "statistics": (

@@ -18,7 +18,7 @@ from rich.markup import escape
 from rich.table import Table
 
 from mil.config import Recipe, check_head, checked, read_yaml
-from mil.config.head_names import head_names, package_of, plugged_heads
+from mil.config.heads import head_names, package_of, plugged_heads
 from mil.config.recipes import recipe_files
 from mil.errors import ConfigError
 

@@ -16,7 +16,7 @@ from torch import nn
 from mil.bags import Bags, join
 from mil.catalogue.listing import leading_comment
 from mil.config import Recipe, load_recipe, recipe_errors, recipe_path
-from mil.config.head_names import check_head, head_names, package_of
+from mil.config.heads import check_head, head_names, package_of
 from mil.config.recipes import recipe_files
 from mil.errors import ConfigError, unknown_name
 from mil.heads import (

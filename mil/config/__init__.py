@@ -16,7 +16,7 @@ from mil.config.encoders import (
     load_encoders,
     tiling_name,
 )
-from mil.config.head_names import check_head, head_names
+from mil.config.heads import check_head, head_names
 from mil.config.losses import LOSS_TERMS, LossWeight
 from mil.config.recipes import Recipe, load_recipe, recipe_errors, recipe_path
 from mil.config.run import Config, Fusion, load_config

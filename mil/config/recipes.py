@@ -8,7 +8,7 @@ from typing import Any
 from pydantic import Field
 
 from mil.config.base import SHIPPED, Name, Section, checked, config_path, named_file
-from mil.config.head_names import check_head
+from mil.config.heads import check_head
 from mil.config.losses import LOSS_TERMS, WrittenWeight
 from mil.config.training import TrainConfig, WrittenTraining
 from mil.config.yaml_file import read_yaml

@@ -9,7 +9,7 @@ from typing import Any
 from torch import nn
 
 from mil.config import Section, check_head, checked
-from mil.config.head_names import package_of
+from mil.config.heads import package_of
 from mil.errors import ConfigError, MilError, brief
 
 # Classes of the module of a head: name, base class, and that base's name for messages.
