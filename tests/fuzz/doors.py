@@ -221,12 +221,12 @@ SPLITS = (
 
 # --- yaml
 def recipe(folder: Path, out: Path) -> Lines:
-    from mil.config import load_recipe, of_recipe
+    from mil.config import load_recipe, recipe_errors
     from mil.heads import build_head
 
     name = str(only(folder))
     settings = load_recipe(name)
-    with of_recipe(name):
+    with recipe_errors(name):
         build_head(settings.name, settings.options, dim=16, classes=2)
 
 
