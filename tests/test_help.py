@@ -8,7 +8,7 @@ from typer.main import get_command
 
 from mil import config
 from mil.cli import app
-from mil.config.recipes import own_heads
+from mil.config.heads import own_heads
 from mil.heads import head_module
 
 # A text that begins so refers to a line above it, which a terminal does not show.

@@ -18,8 +18,8 @@ from mil.config import (
     Section,
     TrainConfig,
 )
+from mil.config.heads import own_heads
 from mil.config.machines import EncoderRate, MachineConfig, Rate
-from mil.config.recipes import own_heads
 from mil.heads import head_module
 
 HEAD = """# Configuration

@@ -43,6 +43,9 @@ PACKAGES = {
         "mil.config.run",
         "mil.config.stages",
         "mil.config.recipes",
+        "mil.config.losses",
+        "mil.config.training",
+        "mil.config.heads",
         "mil.config.encoders",
     ),
     "statistics": (
@@ -90,7 +93,8 @@ def _public() -> str:
 
 def _block(name: str) -> str:
     """Instruction to document one public name, at the place of its definition."""
-    module = getattr(mil, name).__module__
+    # What a private module defines is documented as a name of its package.
+    module = getattr(mil, name).__module__.partition("._")[0]
     options = [f"heading: mil.{name}", f"toc_label: {name}"]
     if any(module in modules for modules in PACKAGES.values()):
         # References to the name lead to the page of its package, which has it too.

@@ -5,7 +5,7 @@ from typing import Annotated
 
 import typer
 
-from mil.config.options import BagsDir, Dataset, Folds, Threads
+from mil.config.options import BagsDir, Dataset, FoldNumbers, Folds, Threads
 
 
 def baseline(
@@ -27,10 +27,7 @@ def baseline(
     recipe: Annotated[
         str, typer.Option(help="Recipe of a head that is fitted at once: linear_probe, knn.")
     ] = "linear_probe",
-    fold: Annotated[
-        list[int] | None,
-        typer.Option(min=0, help="Number of the fold, from 0; repeat for several. Default: 0."),
-    ] = None,
+    fold: FoldNumbers = None,
     seed: Annotated[
         list[int] | None,
         typer.Option(
@@ -53,19 +50,13 @@ def baseline(
     from mil.baseline.stage import Inputs, run
     from mil.errors import MilError
     from mil.evaluate.text import metrics_line
-    from mil.train.commands import head_folder
-    from mil.train.stage import HeadRun
+    from mil.train.runs import head_runs
 
-    runs = [
-        HeadRun(one_seed, one_fold, head_folder(heads, one_seed, one_fold))
-        for one_fold in fold or [0]
-        for one_seed in seed or [1]
-    ]
     try:
         metrics = run(
             recipe,
             Inputs(dataset, bags, folds),
-            runs,
+            head_runs(heads, seed or [], fold or []),
             scores,
             out,
             threads=threads,

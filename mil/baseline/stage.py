@@ -10,7 +10,8 @@ from mil.evaluate import stage as evaluate
 from mil.io.results import Metrics
 from mil.score import stage as score
 from mil.score.jobs import jobs_of_folder
-from mil.train.stage import HeadRun, run_all
+from mil.train.runs import HeadRun
+from mil.train.stage import run_all
 
 
 class Inputs(NamedTuple):

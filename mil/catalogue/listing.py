@@ -18,7 +18,8 @@ from rich.markup import escape
 from rich.table import Table
 
 from mil.config import Recipe, check_head, checked, read_yaml
-from mil.config.recipes import head_names, package_of, plugged_heads, recipe_files
+from mil.config.heads import head_names, package_of, plugged_heads
+from mil.config.recipes import recipe_files
 from mil.errors import ConfigError
 
 # A pipe has no width; narrower than this a description would be a column of words.

@@ -15,17 +15,18 @@ from torch import nn
 
 from mil.bags import Bags, join
 from mil.catalogue.listing import leading_comment
-from mil.config import Recipe, load_recipe, of_recipe, recipe_path
-from mil.config.recipes import check_head, head_names, package_of, recipe_files
+from mil.config import Recipe, load_recipe, recipe_errors, recipe_path
+from mil.config.heads import check_head, head_names, package_of
+from mil.config.recipes import recipe_files
 from mil.errors import ConfigError, unknown_name
 from mil.heads import (
     TERM_AT_ONCE,
     FitsAtOnce,
     TwoStage,
     UsesGraph,
-    blamed,
     build_head,
     head_module,
+    plugin_errors,
 )
 from mil.losses import TERMS
 from mil.tasks import CLASSES
@@ -64,7 +65,7 @@ def description_lines(name: str) -> list[str]:
         return list(_trained_lines(Path(name)))
     if name.endswith((".yaml", ".yml")) or name in recipe_files():
         recipe = load_recipe(name)
-        with of_recipe(name):
+        with recipe_errors(name):
             terms = _effective_terms(recipe.name, recipe.options)
         recipe_lines = _recipe_lines(name, recipe, terms)
         return [*recipe_lines, "", *_head_lines(recipe.name, recipe.options, terms)]
@@ -239,7 +240,7 @@ def _effective_terms(name: str, options: Mapping[str, Any]) -> list[str]:
     labels = torch.tensor([0, 1])
     bags = _trial_bags()
     # The user's random state is left as it was.
-    with blamed(check_head(name)), torch.random.fork_rng(devices=[]):
+    with plugin_errors(check_head(name)), torch.random.fork_rng(devices=[]):
         head = build_head(name, {**options}, dim=TRIAL_DIM, classes=2)
         if isinstance(head, FitsAtOnce):
             return [TERM_AT_ONCE]

@@ -16,17 +16,9 @@ from mil.config.encoders import (
     load_encoders,
     tiling_name,
 )
-from mil.config.recipes import (
-    LOSS_TERMS,
-    LossWeight,
-    Recipe,
-    TrainConfig,
-    check_head,
-    head_names,
-    load_recipe,
-    of_recipe,
-    recipe_path,
-)
+from mil.config.heads import check_head, head_names
+from mil.config.losses import LOSS_TERMS, LossWeight
+from mil.config.recipes import Recipe, load_recipe, recipe_errors, recipe_path
 from mil.config.run import Config, Fusion, load_config
 from mil.config.stages import (
     EvaluateConfig,
@@ -38,6 +30,7 @@ from mil.config.stages import (
     SplitConfig,
     TileConfig,
 )
+from mil.config.training import TrainConfig
 from mil.config.yaml_file import read_yaml
 
 __all__ = [
@@ -76,8 +69,8 @@ __all__ = [
     "load_encoders",
     "load_recipe",
     "name_fault",
-    "of_recipe",
     "read_yaml",
+    "recipe_errors",
     "recipe_path",
     "tiling_name",
     "unknown_encoder",

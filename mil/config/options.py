@@ -74,6 +74,10 @@ Device = Annotated[
 Threads = Annotated[int, typer.Option(min=1, help="Number of CPU threads.")]
 BagsDir = Annotated[Path, typer.Option("--bags", help="Folder of the bags.")]
 Folds = Annotated[Path, typer.Option(help="File of the folds, written by `mil split`.")]
+FoldNumbers = Annotated[
+    list[int] | None,
+    typer.Option(min=0, help="Number of the fold, from 0; repeat for several. Default: 0."),
+]
 GeojsonFrame = Annotated[
     Literal["scanned", "slide"],
     typer.Option(

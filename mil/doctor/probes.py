@@ -73,17 +73,21 @@ def cut_off(
     if not isinstance(blocks, TiffBlocks) or blocks.cut_off() == 0:
         return np.zeros(len(coords), bool)
     # From the file's index alone: to read every block would take as long as `features`.
-    behind_end = (blocks.offsets + blocks.counts) > reader.path.stat().st_size
-    behind_end = behind_end[: blocks.rows * blocks.columns].reshape(blocks.rows, blocks.columns)
-    # Summed-area table: the number of lost blocks of any rectangle in four look-ups.
-    total = np.zeros((blocks.rows + 1, blocks.columns + 1), int)
-    total[1:, 1:] = behind_end.cumsum(0).cumsum(1)
+    total = _summed_area(blocks.beyond_end().reshape(blocks.rows, blocks.columns))
     block_width = shape.downsample_x * blocks.width_px
     block_height = shape.downsample_y * blocks.height_px
     left, right = _block_range(coords[:, 0], side_level0_px, block_width).clip(0, blocks.columns)
     top, bottom = _block_range(coords[:, 1], side_level0_px, block_height).clip(0, blocks.rows)
     lost = total[bottom, right] - total[top, right] - total[bottom, left] + total[top, left]
     return lost > 0
+
+
+def _summed_area(mask: Bool[np.ndarray, "rows columns"]) -> Int[np.ndarray, "edges_y edges_x"]:
+    """Summed-area table: the number of true cells of any rectangle in four look-ups."""
+    rows, columns = mask.shape
+    total = np.zeros((rows + 1, columns + 1), int)
+    total[1:, 1:] = mask.cumsum(0).cumsum(1)
+    return total
 
 
 def _block_range(

@@ -52,13 +52,17 @@ class _Slide:
     mpp: float
     plan: TilePlan | None
 
-    def share_inside(self, area: MultiPolygon) -> float:
-        """Share of an area on detected tissue; on the slide, where none was detected."""
+    def share_on_slide(self, area: MultiPolygon) -> float:
+        """Share of an area on the scanned part of the slide."""
         left, top = self.reader.origin_px
         width, height = self.reader.extent_px
+        on_slide = area.intersection(box(left, top, left + width, top + height))
+        return float(on_slide.area / area.area)
+
+    def share_inside(self, area: MultiPolygon) -> float:
+        """Share of an area on detected tissue; on the slide, where none was detected."""
         if self.plan is None:
-            on_slide = area.intersection(box(left, top, left + width, top + height))
-            return float(on_slide.area / area.area)
+            return self.share_on_slide(area)
         tissue = self.plan.detected.tissue
         scale = self.plan.mask_scale
         inside = rasterise(area, self.reader.origin_px, (scale, scale), tissue.shape)
@@ -142,16 +146,9 @@ def _about_classes(
 
 def _about_place(area: MultiPolygon, slide: _Slide) -> Iterator[str]:
     """Sentences about regions beside the slide, or on glass."""
-    left, top = slide.reader.origin_px
-    width, height = slide.reader.extent_px
-    on_slide = area.intersection(box(left, top, left + width, top + height)).area / area.area
+    on_slide = slide.share_on_slide(area)
     share = slide.share_inside(area)
-    hint = ""
-    if min(share, on_slide) < DOUBTFUL:
-        fits = [(slide.share_inside(moved), text) for text, moved in _other_frames(area, slide)]
-        best, text = max(fits, default=(0.0, ""))
-        if best >= CONVINCING:
-            hint = f"; they would lie on it {text}"
+    hint = _other_frame(area, slide) if min(share, on_slide) < DOUBTFUL else ""
     if on_slide == 0:
         yield f"its regions lie beside the slide{hint}"
     elif on_slide < 1 - BESIDE:
@@ -159,6 +156,13 @@ def _about_place(area: MultiPolygon, slide: _Slide) -> Iterator[str]:
         yield f"{beside} of its regions' area lies beside the slide{hint}"
     elif share < DOUBTFUL and slide.plan is not None:
         yield f"{100 * share:.0f} % of its regions' area lies on tissue{hint}"
+
+
+def _other_frame(area: MultiPolygon, slide: _Slide) -> str:
+    """End of a sentence on what else the coordinates may mean; empty: nothing fits better."""
+    fits = [(slide.share_inside(moved), text) for text, moved in _other_frames(area, slide)]
+    best, text = max(fits, default=(0.0, ""))
+    return f"; they would lie on it {text}" if best >= CONVINCING else ""
 
 
 def _other_frames(area: MultiPolygon, slide: _Slide) -> Iterator[tuple[str, MultiPolygon]]:

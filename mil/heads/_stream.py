@@ -16,8 +16,9 @@ from torch import Tensor, nn
 
 from mil.bags import Bags, HeadOutput, join
 from mil.errors import ConfigError
+from mil.heads._pooled_removals import PooledRemovals
 from mil.heads._pooling import Pooling
-from mil.heads._removals import KEPT_BYTES, PooledRemovals, Remover
+from mil.heads._removals import KEPT_BYTES, Remover
 from mil.heads._shards import Shards
 
 

@@ -4,7 +4,7 @@ from collections.abc import Mapping, Sequence
 from functools import partial
 
 import torch
-from torch import nn
+from torch import Tensor, nn
 
 from mil.config import LossWeight, TrainConfig
 from mil.errors import ConfigError, DatasetError
@@ -15,6 +15,7 @@ from mil.train.data import small_batches
 from mil.train.inner import inner_folds, largest_count
 from mil.train.loop import FitResult, TrainingData
 from mil.train.state import History, weights_of
+from mil.train.validate import logits_of
 
 # Nested folds of the training bags, by which a probe chooses its strength.
 NESTED_FOLDS = 5
@@ -54,17 +55,11 @@ def fit_at_once(
         )
     assert isinstance(head, nn.Module)
     head.eval()
-    rows = []
-    targets = []
-    for batch, batch_targets in small_batches(data.train, data.device):
-        rows.append(head.rows(batch).double().cpu())
-        targets.append(batch_targets.cpu())
-    problem = FitProblem(
-        torch.cat(targets), partial(task_loss, data.task), _divisions(data, bags, seed)
-    )
-    line = head.fit_rows(torch.cat(rows), problem)
-    logits = torch.cat([head(batch).logits for batch, _ in small_batches(data.train, data.device)])
-    loss = float(task_loss(data.task, logits.cpu(), problem.targets).mean())
+    rows, targets = _rows_and_targets(head, data)
+    problem = FitProblem(targets, partial(task_loss, data.task), _divisions(data, bags, seed))
+    line = head.fit_rows(rows, problem)
+    logits, _ = logits_of(head, data.train, data.device)
+    loss = float(task_loss(data.task, logits.cpu(), targets).mean())
     select = config.select if data.valid else "last"
     metrics = data.validate(head, select)
     if not torch.tensor([loss, *metrics.values()]).isfinite().all():
@@ -75,6 +70,16 @@ def fit_at_once(
     history = History([{TERM_AT_ONCE: loss, "loss": loss}], [metrics])
     history.note_best(select)
     return FitResult(weights_of(head), history), line
+
+
+def _rows_and_targets(head: FitsAtOnce, data: TrainingData) -> tuple[Tensor, Tensor]:
+    """Row of each training bag, float64 on the CPU, and its target."""
+    rows = []
+    targets = []
+    for batch, batch_targets in small_batches(data.train, data.device):
+        rows.append(head.rows(batch).double().cpu())
+        targets.append(batch_targets.cpu())
+    return torch.cat(rows), torch.cat(targets)
 
 
 def _divisions(data: TrainingData, bags: Sequence[FoldBag], seed: int) -> list[Division]:

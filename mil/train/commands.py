@@ -1,11 +1,15 @@
 """`mil train` at the command line; torch is imported when the command runs."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from mil.config.options import BagsDir, Dataset, Device, Folds, Threads
+from mil.config.options import BagsDir, Dataset, Device, FoldNumbers, Folds, Threads
+from mil.train.runs import HeadRun, head_runs
+
+if TYPE_CHECKING:
+    from mil.trained import Trained
 
 
 def train(
@@ -22,10 +26,7 @@ def train(
     head: Annotated[
         str, typer.Option(help="Recipe: a name in configs/heads, or the path of its yaml.")
     ] = "abmil",
-    fold: Annotated[
-        list[int] | None,
-        typer.Option(min=0, help="Number of the fold, from 0; repeat for several. Default: 0."),
-    ] = None,
+    fold: FoldNumbers = None,
     seed: Annotated[
         list[int] | None,
         typer.Option(
@@ -52,41 +53,28 @@ def train(
 
     Example: mil train --seed 1 --seed 2 --fold 0 --fold 1 --out 'heads/seed{seed}_fold{fold}' …
     """
-    from mil.train.stage import HeadRun, run_all
-    from mil.trained import Trained
+    from mil.train.stage import run_all
 
-    def report(head_run: HeadRun, trained: Trained) -> None:
-        kept = f"kept epoch {trained.epoch}"
-        if len(trained.members) > 1:
-            epochs = ", ".join(str(member.epoch) for member in trained.members)
-            kept = f"kept {len(trained.members)} members, epochs {epochs},"
-        # A line as soon as its folder is there, for a list may be long.
-        typer.echo(
-            f"train {trained.recipe_name} seed {trained.seed} fold {trained.fold}: "
-            f"{kept} in {head_run.out}"
-        )
-
-    runs = [
-        HeadRun(one_seed, one_fold, head_folder(out, one_seed, one_fold))
-        # Folds first: what the seeds of a fold share is computed once.
-        for one_fold in fold or [0]
-        for one_seed in seed or [1]
-    ]
     run_all(
         dataset,
         bags,
         folds,
-        runs,
+        head_runs(out, seed or [], fold or []),
         recipe=head,
         threads=threads,
         device=device,
         cache_mb=cache_mb,
         tensorboard=tensorboard,
-        report=report,
+        # A line as soon as its folder is there, for a list may be long.
+        report=lambda head_run, trained: typer.echo(_outcome(head_run, trained)),
     )
 
 
-def head_folder(out: Path, seed: int, fold: int) -> Path:
-    """Folder of the head of a seed and a fold, which stand in braces in the pattern."""
-    # Not `format`, for other braces in a path are its own.
-    return Path(str(out).replace("{seed}", str(seed)).replace("{fold}", str(fold)))
+def _outcome(head_run: HeadRun, trained: "Trained") -> str:
+    """Line about a finished head."""
+    kept = f"kept epoch {trained.epoch}"
+    if len(trained.members) > 1:
+        epochs = ", ".join(str(member.epoch) for member in trained.members)
+        kept = f"kept {len(trained.members)} members, epochs {epochs},"
+    name = f"train {trained.recipe_name} seed {trained.seed} fold {trained.fold}"
+    return f"{name}: {kept} in {head_run.out}"

@@ -15,7 +15,7 @@ from mil.train.job import HeadJob
 from mil.train.members import HeadTraining, train_members
 from mil.train.state import History, digest_of_inputs, weights_of
 from mil.train.validate import calibrate
-from mil.trained import Trained, save_trained
+from mil.trained import MemberRecord, Trained, save_trained
 from mil.trained.assembled import assemble
 from mil.trained.manifest import changed_files
 from mil.trained.record import read_record
@@ -81,26 +81,27 @@ def select_weights(training: HeadTraining) -> None:
         member.head.load_state_dict(member.result.weights)
 
 
-def _members(training: HeadTraining) -> list[Any]:
+def _members(training: HeadTraining) -> list[MemberRecord]:
     # None for a head that was trained once: its record says all of it already.
     if len(training.trainings) == 1:
         return []
-    return [member.member for member in training.kept]
+    return [member.record for member in training.kept]
 
 
 def _history(training: HeadTraining) -> dict[str, Any]:
     """Content of history.json: the first member that is kept, and all trainings if several."""
     history = _curve(training.kept[0].result.history)
-    if len(training.trainings) > 1:
-        kept = [member.member for member in training.kept]
-        history["members"] = [
-            {
-                **member.member.model_dump(),
-                "kept": member.member in kept,
-                **_curve(member.result.history),
-            }
-            for member in training.trainings
-        ]
+    if len(training.trainings) == 1:
+        return history
+    kept = [member.record for member in training.kept]
+    history["members"] = [
+        {
+            **member.record.model_dump(),
+            "kept": member.record in kept,
+            **_curve(member.result.history),
+        }
+        for member in training.trainings
+    ]
     return history
 
 

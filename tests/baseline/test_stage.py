@@ -10,7 +10,7 @@ from mil.cli import app
 from mil.config.labels import TASKS
 from mil.errors import ConfigError
 from mil.io.tables import read_csv
-from mil.train.stage import HeadRun
+from mil.train.runs import HeadRun
 from tests.messages import one_line
 from tests.scored import evaluate
 from tests.tasks.planted import write_study

@@ -14,8 +14,8 @@ from mil.config import (
     load_config,
     load_encoders,
     load_recipe,
-    of_recipe,
     read_yaml,
+    recipe_errors,
     tiling_name,
 )
 from mil.config.encoders import HubFile
@@ -244,10 +244,10 @@ def test_faults_of_a_heads_options_name_the_recipes_file(tmp_path):
     settings = load_recipe(str(path))
     with (
         pytest.raises(ConfigError, match=rf"^{path}: head acmil: options: branches: "),
-        of_recipe(str(path)),
+        recipe_errors(str(path)),
     ):
         build_head(settings.name, settings.options, dim=8, classes=2)
-    with pytest.raises(ConfigError, match=r"^other: wrong$"), of_recipe(str(path)):
+    with pytest.raises(ConfigError, match=r"^other: wrong$"), recipe_errors(str(path)):
         raise ConfigError("other: wrong")
 
 

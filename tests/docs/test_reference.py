@@ -12,7 +12,7 @@ from docs.hooks.config_page import config_page, table
 from docs.hooks.python_pages import PACKAGES, PUBLIC_ORDER, python_pages
 from mil.cli import app
 from mil.config import Config, TileConfig
-from mil.config.recipes import own_heads
+from mil.config.heads import own_heads
 
 
 def test_every_command_and_option_is_on_the_page():

@@ -8,7 +8,8 @@ from PIL import Image
 
 from mil.config import TileConfig
 from mil.doctor.findings import SlideFinding
-from mil.doctor.inspect import Requirements, inspect_slide
+from mil.doctor.inspect import inspect_slide
+from mil.doctor.requirements import Requirements
 from mil.io.tables import Slide
 from tests.synthetic import glass, stain, write_slide
 

@@ -7,7 +7,7 @@ import pytest
 from typer.testing import CliRunner
 
 from mil.cli import app
-from mil.doctor import stage
+from mil.doctor import encoders, faults, stage
 from mil.doctor.show import show
 from mil.encoders.availability import WeightsStatus
 from mil.io.bags.advice import ADVICE
@@ -116,7 +116,7 @@ def test_weights_that_cannot_be_had(tmp_path, monkeypatch):
     yaml = write_dataset(tmp_path, ["a,a.tif,a"])
     gated = WeightsStatus("gated", False, "ask on its page")
     monkeypatch.setattr(
-        stage,
+        encoders,
         "weights_status",
         lambda name, _: gated if name == "uni" else WeightsStatus("file", True, ""),
     )
@@ -173,7 +173,7 @@ def test_the_tables_pixel_size_and_masks_are_used(tmp_path):
 
 def test_a_disk_that_is_too_small(tmp_path, monkeypatch):
     tissue_slide(tmp_path / "a.tif", (1024, 768), 0.5)
-    monkeypatch.setattr(stage, "_free", lambda folder: 10_000)
+    monkeypatch.setattr(stage, "free_bytes", lambda folder: 10_000)
     done = doctor(write_dataset(tmp_path, ["a,a.tif,a"]))
     assert done.exit_code == 1
     assert done.output.endswith("Not ready: the bags do not fit on the disk.\n")
@@ -185,7 +185,7 @@ def test_names_that_a_run_could_not_use_are_faults(tmp_path, monkeypatch):
     renamed = dataset.rename(tmp_path / "2024.yaml")
     dataset.with_suffix(".csv").rename(tmp_path / "2024.csv")
     # As an encrypted folder has it.
-    monkeypatch.setattr(stage.os, "pathconf", lambda folder, name: 60)
+    monkeypatch.setattr(faults.os, "pathconf", lambda folder, name: 60)
     done = doctor(renamed, "--no-tissue")
     assert done.exit_code == 1
     assert done.output.splitlines()[-1] == (

@@ -2,7 +2,8 @@
 
 from dataclasses import replace
 
-from mil.doctor.findings import Diagnosis, EncoderFinding, LevelFinding, SlideFinding, TilingFinding
+from mil.doctor.diagnosis import Diagnosis
+from mil.doctor.findings import EncoderFinding, LevelFinding, SlideFinding, TilingFinding
 from mil.doctor.show import show
 
 TILING = "224px_0.5mpp"

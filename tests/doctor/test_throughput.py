@@ -5,8 +5,8 @@ from dataclasses import replace
 import numpy as np
 import pytest
 
+from mil.doctor.diagnosis import Diagnosis
 from mil.doctor.findings import (
-    Diagnosis,
     EncoderFinding,
     LevelFinding,
     Rate,

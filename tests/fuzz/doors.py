@@ -87,7 +87,8 @@ def tile(folder: Path, out: Path) -> Lines:
 
 def doctor(folder: Path, out: Path) -> Lines:
     from mil.config import TileConfig
-    from mil.doctor.inspect import Requirements, inspect_slide
+    from mil.doctor.inspect import inspect_slide
+    from mil.doctor.requirements import Requirements
     from mil.io.tables import Slide
 
     requirements = Requirements(((32, 4.0),), TileConfig(), 0.01, tissue=False)
@@ -220,12 +221,12 @@ SPLITS = (
 
 # --- yaml
 def recipe(folder: Path, out: Path) -> Lines:
-    from mil.config import load_recipe, of_recipe
+    from mil.config import load_recipe, recipe_errors
     from mil.heads import build_head
 
     name = str(only(folder))
     settings = load_recipe(name)
-    with of_recipe(name):
+    with recipe_errors(name):
         build_head(settings.name, settings.options, dim=16, classes=2)
 
 

@@ -21,7 +21,7 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from mil.config import recipes
+from mil.config import heads
 from mil.errors import MilError
 from tests.fuzz.doors import BY_NAME, Door, OurFaultError
 from tests.fuzz.inputs import input_of, write
@@ -326,7 +326,7 @@ def _settle(folder: Path, most_bytes: int) -> _Peak:
     resource.setrlimit(resource.RLIMIT_AS, (held + most_bytes, most))
     resource.setrlimit(resource.RLIMIT_CORE, (0, 0))
     # Looking through all installed packages takes longer than most inputs.
-    recipes.entry_points = functools.cache(recipes.entry_points)
+    heads.entry_points = functools.cache(heads.entry_points)
     return _Peak()
 
 

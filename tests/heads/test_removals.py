@@ -6,8 +6,7 @@ import pytest
 import torch
 
 from mil.bags import Bags, HeadOutput, join
-from mil.heads import Removals, RemovesTiles, TwoStage, build_head, head_names
-from mil.heads import _removals as removals_module
+from mil.heads import Removals, RemovesTiles, TwoStage, _pooled_removals, build_head, head_names
 from mil.heads._pooling import Pooling, pool_by
 from mil.heads._stream import PoolsTiles
 from mil.trained.assembled import assemble
@@ -101,7 +100,7 @@ def test_members_are_averaged(name):
 @pytest.mark.parametrize("room", [0, 1 << 30])
 @torch.inference_mode()
 def test_bags_in_chunks_that_are_kept_or_computed_again(monkeypatch, room):
-    monkeypatch.setattr(removals_module, "CHUNK_BYTES", 300)
+    monkeypatch.setattr(_pooled_removals, "CHUNK_BYTES", 300)
     head = head_of("acmil", 0.7)
     few = head.remover(room)(join([FEATURES]))
     assert few.chunk < TILES / 2

@@ -10,7 +10,7 @@ import yte
 from snakemake_interface_executor_plugins.settings import DeploymentMethod, SharedFSUsage
 
 from mil.config import Config
-from mil.doctor.stage import _package_faults
+from mil.doctor.faults import package_faults
 from mil.errors import ConfigError, DatasetError
 from mil.plan.exits import (
     exit_on_error,
@@ -106,7 +106,7 @@ def test_a_run_that_normalises_stains_needs_the_package_where_its_jobs_run(monke
     # Jobs in a container, and those of a cloud, have packages of their own.
     require_stain_package([DeploymentMethod.APPTAINER], shared, "macenko")
     require_stain_package([], shared - {SharedFSUsage.SOFTWARE_DEPLOYMENT}, "macenko")
-    assert _package_faults(Config(features={"stain_norm": "macenko"})) != []
+    assert package_faults(Config(features={"stain_norm": "macenko"})) != []
     monkeypatch.setattr("mil.config.stain.find_spec", lambda package: package)
     require_stain_package([], shared, "macenko")
-    assert _package_faults(Config(features={"stain_norm": "macenko"})) == []
+    assert package_faults(Config(features={"stain_norm": "macenko"})) == []

@@ -8,7 +8,7 @@ import yaml
 
 from mil.catalogue.show import description_lines
 from mil.config import Cohort, Recipe, TrainConfig, checked, load_recipe
-from mil.config.recipes import own_heads
+from mil.config.heads import own_heads
 from mil.errors import ConfigError, DatasetError
 from mil.heads import build_head
 from mil.io.bags.patients import FoldBag

@@ -11,7 +11,8 @@ from mil.io.bags import file as bags
 from mil.io.tables import read_csv, write_csv
 from mil.train import loop
 from mil.train.optim import AdamW
-from mil.train.stage import HeadRun, run_all
+from mil.train.runs import HeadRun
+from mil.train.stage import run_all
 from mil.train.store import BagStore
 from mil.trained.record import read_record
 from tests.messages import one_line

@@ -52,7 +52,7 @@ def test_trains_saves_and_loads_to_the_same_predictions(study, name, monkeypatch
         built.append(build_head(*args, **kwargs))
         return built[-1]
 
-    monkeypatch.setattr("mil.train.members.build_head", build_and_keep)
+    monkeypatch.setattr("mil.train.new_heads.build_head", build_and_keep)
     recipe = study / "recipe.yaml"
     recipe.write_text(
         RECIPES[name] + "train: {epochs: 5, lr: 1.0e-2, batch_bags: 4, select: last}\n"

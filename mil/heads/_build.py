@@ -1,0 +1,103 @@
+"""Heads by their names: their modules, and heads built with checked options."""
+
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from importlib import import_module
+from importlib.metadata import EntryPoint
+from typing import Any
+
+from torch import nn
+
+from mil.config import Section, check_head, checked
+from mil.config.heads import package_of
+from mil.errors import ConfigError, MilError, brief
+
+# Classes of the module of a head: name, base class, and that base's name for messages.
+REQUIRED_CLASSES = (
+    ("Config", Section, "mil.config.Section"),
+    ("Head", nn.Module, "torch.nn.Module"),
+)
+
+
+def head_module(name: str) -> Any:
+    """Module of a head, with its `Config` and its `Head`.
+
+    Raises:
+        ConfigError: no head has that name, or the package that provides it is broken.
+    """
+    return _module(name, check_head(name))
+
+
+def build_head(name: str, options: Mapping[str, Any], *, dim: int, classes: int) -> nn.Module:
+    """Build a head.
+
+    Args:
+        name: name of a file of this folder, or of a head that another package provides.
+        options: options of the head's `Config`; the others have their defaults.
+        dim: length of a tile's feature vector.
+        classes: number of classes.
+
+    Raises:
+        ConfigError: no head has that name, an option is unknown or out of range, or the
+            package that provides the head is broken.
+    """
+    entry = check_head(name)
+    module = _module(name, entry)
+    config = checked(module.Config, options, f"head {name}: options")
+    with plugin_errors(entry), _construction_errors(name):
+        head: nn.Module = module.Head(config, dim, classes)
+    return head
+
+
+@contextmanager
+def _construction_errors(name: str) -> Iterator[None]:
+    """Name the head in errors of its construction."""
+    try:
+        yield
+    except ConfigError as error:
+        # Parts that several heads share do not know which head they are of.
+        message = str(error)
+        raise ConfigError(
+            message if message.startswith("head ") else f"head {name}: {message}"
+        ) from None
+    except RuntimeError as error:
+        # Torch's error for memory that cannot be allocated.
+        message = str(error).splitlines()[0]
+        raise ConfigError(f"head {name}: too large for this machine: {message}") from None
+
+
+def _module(name: str, entry: EntryPoint | None) -> Any:
+    # A head of `mil` itself; its errors are ours, and keep their traceback.
+    if entry is None:
+        return import_module(f"mil.heads.{name}")
+    with plugin_errors(entry):
+        module = entry.load()
+    _check_classes(module, name, entry)
+    return module
+
+
+def _check_classes(module: Any, name: str, entry: EntryPoint) -> None:
+    """Check that the module of a plugged-in head has its two classes."""
+    for class_name, base, base_name in REQUIRED_CLASSES:
+        value = getattr(module, class_name, None)
+        if not (isinstance(value, type) and issubclass(value, base)):
+            raise ConfigError(
+                f"head {name} of the package {package_of(entry)}: {entry.value} has no class "
+                f"{class_name} that is a {base_name}"
+            )
+
+
+@contextmanager
+def plugin_errors(entry: EntryPoint | None) -> Iterator[None]:
+    """Turn any error of another package's code into one line that names the package."""
+    try:
+        yield
+    except MilError:
+        raise
+    except Exception as error:
+        if entry is None:
+            raise
+        message = brief(f"{type(error).__name__}: {error}")
+        raise ConfigError(
+            f"head {entry.name} of the package {package_of(entry)} does not work: {message}"
+        ) from error
