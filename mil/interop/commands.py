@@ -1,7 +1,6 @@
 """`mil bags …` at the command line; the work is imported when a command is called."""
 
 from pathlib import Path
-from shlex import quote
 from typing import Annotated, Literal
 
 import typer
@@ -97,6 +96,27 @@ def bags_import(
     patient_column: Annotated[
         str | None, typer.Option(help="Column of patients; default: recognised.")
     ] = None,
+    task: Annotated[
+        str,
+        typer.Option(
+            help="Kind of label: classification, multilabel, ordinal, regression, "
+            "survival_discrete or survival_cox."
+        ),
+    ] = "classification",
+    classes: Annotated[
+        str,
+        typer.Option(
+            help="Classes of an ordinal task, from low to high, or of a multilabel one, "
+            "separated by commas."
+        ),
+    ] = "",
+    time_column: Annotated[
+        str | None, typer.Option(help="Column of survival times; default: recognised.")
+    ] = None,
+    event_column: Annotated[
+        str | None,
+        typer.Option(help="Column of survival events, 1 or 0 (censored); default: recognised."),
+    ] = None,
     positive: Annotated[str, typer.Option(help="Class of interest; default: the last.")] = "",
     relabel: Annotated[
         list[str] | None,
@@ -121,6 +141,7 @@ def bags_import(
     from mil.interop.labels import ColumnNames
     from mil.interop.messages import import_lines
     from mil.interop.pixel_size import PixelSizeOptions
+    from mil.io.tables.label_options import LabelOptions
 
     # All other options of a dataset are ignored without its name.
     dataset_options = None
@@ -135,6 +156,9 @@ def bags_import(
             fold=fold,
             positive=positive,
             relabel=relabel or [],
+            label_options=LabelOptions(
+                task=task, classes=classes, time_column=time_column, event_column=event_column
+            ),
             force=force,
         )
     stated = HeaderFields(
@@ -161,7 +185,7 @@ def bags_import(
         typer.echo(line)
     # The next step, ready to be copied.
     if dataset and not result.faults:
-        typer.echo(f"now: snakemake --cores all --config dataset={dataset} bags={quote(str(out))}")
+        typer.echo(f"now: snakemake --cores all --config dataset={dataset}")
     raise typer.Exit(1 if result.faults else 0)
 
 

@@ -8,7 +8,7 @@ from typing import NamedTuple
 from mil.config import EncoderConfig
 from mil.errors import ConfigError, DatasetError, FormatError, some
 from mil.interop.convert import FeatureDtype, bag_from_external, known_encoders
-from mil.interop.dataset import check_splits, check_writable, count_classes, write_dataset
+from mil.interop.dataset import check_splits, check_writable, count_labels, write_dataset
 from mil.interop.detect import files_of_one_tool, find_feature_files, tool_module
 from mil.interop.external import FeatureFile
 from mil.interop.header import HeaderFields
@@ -22,6 +22,7 @@ from mil.interop.labels import (
 from mil.interop.pixel_size import NOMINAL_TOLERANCE, PixelSizeOptions, pixel_sizes
 from mil.io.bags import Bag, BagHeader, read_header, write_bag
 from mil.io.bags.checks import ONE_ENCODER, check_width, difference
+from mil.io.tables.label_options import LabelOptions, counts_text
 from mil.io.tables.splits import Splits
 from mil.progress import progress
 
@@ -43,6 +44,7 @@ class DatasetOptions:
         fold: number of the fold in that file.
         positive: class of interest; empty: the last.
         relabel: labels to write in place of others, as OLD=NEW.
+        label_options: task of the labels.
         force: overwrite an existing dataset.
     """
 
@@ -55,6 +57,7 @@ class DatasetOptions:
     fold: int | None = None
     positive: str = ""
     relabel: Sequence[str] = ()
+    label_options: LabelOptions = field(default_factory=LabelOptions)
     force: bool = False
 
 
@@ -143,7 +146,8 @@ def run(
     # Tables are read and checked before bags are written, which may take hours.
     labels = _read_labels(dataset, files, path)
     if dataset and labels:
-        count_classes([row.label for row in labels.rows], dataset.positive)
+        cells = [row.label for row in labels.rows]
+        count_labels(cells, dataset.positive, dataset.label_options)
         if dataset.labels is not None and dataset.split is None:
             check_splits(labels.rows, dataset.labels)
     splits = _read_splits(dataset, labels)
@@ -161,7 +165,7 @@ def run(
     if mpps.unknown:
         result.notes.append(f"no pixel size: {some(mpps.unknown)}")
     if dataset:
-        _write_dataset(dataset, labels, splits, sizes.slides_dir, result)
+        _write_dataset(dataset, labels, splits, sizes.slides_dir, out, result)
     return result
 
 
@@ -270,7 +274,13 @@ def _read_labels(
         return None
     if dataset.labels is not None:
         return read_labels(
-            dataset.labels, dataset.slide_table, dataset.columns, files, root, dataset.relabel
+            dataset.labels,
+            dataset.slide_table,
+            dataset.columns,
+            files,
+            root,
+            dataset.relabel,
+            dataset.label_options,
         )
     # Only ACMIL's files hold labels.
     if files[0].tool == "acmil":
@@ -291,6 +301,7 @@ def _write_dataset(
     labels: LabelTable | None,
     splits: Splits | None,
     slides_dir: Path | None,
+    out: Path,
     result: BagImportResult,
 ) -> None:
     """Write the dataset of all slides that have a label and, with a file of splits, a split."""
@@ -312,7 +323,7 @@ def _write_dataset(
     mpp_by_slide = {
         header.slide: header.mpp_level0 for header in result.headers if header.mpp_level0
     }
-    classes = write_dataset(
+    label_counts = write_dataset(
         dataset.name,
         dataset.folder,
         rows,
@@ -320,9 +331,12 @@ def _write_dataset(
         mpp_by_slide=mpp_by_slide,
         positive=dataset.positive,
         slides_dir=slides_dir,
+        options=dataset.label_options,
+        # A run on the dataset needs no `bags=`; absolute, as the folder of the slides is.
+        more={"bags": str(out.resolve())},
     )
     result.notes += [*labels.notes, *_unmatched_lines(labels, splits)]
-    counts = ", ".join(f"{label} {count}" for label, count in classes.items())
+    counts = counts_text(label_counts, dataset.label_options)
     table = dataset.folder / f"{dataset.name}.csv"
     result.notes.append(f"dataset {dataset.name}: {len(rows)} slides ({counts}) in {table}")
 
