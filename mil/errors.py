@@ -107,15 +107,16 @@ def brief(error: object) -> str:
     return text if len(text) <= LONGEST_REASON else f"{text[: LONGEST_REASON - 1]}…"
 
 
-def unknown_name(kind: str, name: str, known: Iterable[str]) -> str:
+def unknown_name(kind: str, name: str, known: Iterable[str], where: str = "") -> str:
     """Message for a name that does not exist: the nearest name, then all names.
 
     Args:
         kind: Noun for the message, such as `encoder`.
         name: The unknown name.
         known: Names that exist.
+        where: What stands before the name, such as `train.`, and not before those that exist.
     """
-    message = f"no {kind} named {brief(name)!r}"
+    message = f"no {kind} named {brief(where + name)!r}"
     names = sorted(known)
     if not names:
         return message

@@ -3,6 +3,7 @@
 import json
 import subprocess
 import sys
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 
@@ -12,12 +13,13 @@ import torch
 
 import mil
 from mil.bags import Bags
-from mil.errors import FormatError
+from mil.errors import ConfigError, FormatError
 from mil.heads import build_head
 from mil.io.bags import read_bag
 from mil.tasks import Classification
 from mil.trained import Trained, save_trained
 from tests.io.slides.test_images import LARGE, OTHER, ome_of
+from tests.messages import one_line
 from tests.synthetic import bag_file, tissue_slide
 
 
@@ -124,6 +126,49 @@ def test_bags_are_collated_without_padding(bags):
         mil.collate([])
 
 
+def test_features_alone_are_collated_as_their_bags_are(bags):
+    first, second = map(mil.read_bag, bags)
+    of_bags = mil.collate([first, second])
+    features = mil.collate([first.features, torch.from_numpy(second.features)])
+    assert torch.equal(features.features, of_bags.features)
+    assert torch.equal(features.offsets, of_bags.offsets)
+    assert features.features.dtype == torch.float32
+    assert features.coords is None
+
+
+@pytest.mark.parametrize(
+    ("wrong", "message"),
+    [
+        (["a.h5"], "bag 1 is a str; give a Bag"),
+        ([np.ones((3, 6)), np.ones(6)], r"bag 2 is a ndarray of shape \(6,\); give a Bag"),
+        ([np.ones((3, 6), int)], r"bag 1 is a ndarray of shape \(3, 6\); give a Bag"),
+        ([torch.ones(3, 6), torch.ones(3, 7)], "bags have 6 and 7 features per tile"),
+    ],
+)
+def test_what_is_no_bag_is_refused_by_its_number(wrong, message):
+    with one_line(ConfigError, match=message):
+        mil.collate(wrong)
+
+
+def test_a_bag_is_not_taken_for_a_list_of_bags(bags):
+    with one_line(ConfigError, match=r"collate\(\[bag\]\)"):
+        mil.collate(mil.read_bag(bags[0]))
+
+
+@pytest.mark.parametrize(("dim", "classes", "wrong"), [(0, 2, "dim"), (6, -1, "classes")])
+def test_a_head_of_an_impossible_size_is_refused(dim, classes, wrong):
+    with one_line(ConfigError, match=f"head mean: {wrong}: a whole number above 0 is needed"):
+        mil.build_head("mean", dim=dim, classes=classes)
+
+
+def test_a_square_without_extent_is_refused(tmp_path):
+    tissue_slide(tmp_path / "a.tif")
+    with mil.open_slide(tmp_path / "a.tif") as slide:
+        for side, size in ((0.0, 8), (8.0, 0), (-8.0, 8)):
+            with one_line(ConfigError, match="all must be above 0"):
+                slide.read(0.0, 0.0, side, size)
+
+
 @pytest.fixture
 def folder(tmp_path, bags) -> Path:
     """A head's folder, for features as in `bags`."""
@@ -176,6 +221,18 @@ def test_a_trained_head_gives_the_evidence_of_each_tile(folder, bags):
     numbers = torch.arange(len(tiles))
     effect = [log_odds(tiles) - log_odds(tiles[numbers != tile]) for tile in numbers]
     np.testing.assert_allclose(score.effect, effect, rtol=1e-3, atol=1e-5)
+
+
+def test_what_a_head_cannot_score_is_named(folder, bags):
+    head = mil.load_head(folder)
+    bag = mil.read_bag(bags[0])
+    with one_line(ConfigError, match=r"head is a PosixPath; give mil.load_head\(FOLDER\)"):
+        mil.score_bag(folder, bag)
+    with one_line(ConfigError, match="bag is a ndarray; give mil.read_bag"):
+        mil.score_bag(head, bag.features)
+    tiled = replace(bag, tile_px=512)
+    with one_line(FormatError, match="make its bag with encoder .*, tiled 2"):
+        mil.score_bag(head, tiled)
 
 
 def test_a_bag_of_another_length_is_refused(folder, tmp_path):

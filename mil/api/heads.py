@@ -8,10 +8,11 @@ from typing import NamedTuple
 import numpy as np
 import torch
 from jaxtyping import Bool, Float, Int
-from torch import nn
+from torch import Tensor, nn
 
 from mil.bags import Bags, join
 from mil.config import DEFAULT_ENCODER, FeaturesConfig, encoder_name, load_encoder
+from mil.errors import ConfigError
 from mil.features.stage import Target, run
 from mil.io.bags import Bag, read_bag
 from mil.io.scores import HeadScores, MapKind
@@ -69,26 +70,52 @@ def extract_features(
     return read_bag(Path(out))
 
 
-def collate(bags: Sequence[Bag]) -> Bags:
+def collate(bags: Sequence[Bag | np.ndarray | Tensor]) -> Bags:
     """Lay the valid tiles of several bags end to end, as the input of a head.
 
     Args:
-        bags: Bags of one encoder, each with at least one valid tile.
+        bags: Bags of one encoder, each with at least one valid tile; or their features
+            alone, arrays or tensors [tiles, dim].
 
     Returns:
         Features [tiles of all bags, dim] (float32) and the offsets at which bags begin;
         coordinates where every bag has them.
 
     Raises:
+        ConfigError: One is no bag, or bags differ in the length of a feature vector.
         ValueError: There is no bag, or one has no valid tile.
     """
-    # Heads compute in float32; bags on disk are float16 to halve their size.
-    features = [torch.from_numpy(bag.features[bag.valid]).float() for bag in bags]
-    coords = [bag.coords[bag.valid] for bag in bags if bag.coords is not None]
-    if len(coords) < len(bags):
+    if isinstance(bags, Bag):
+        raise ConfigError("collate: a list of bags is needed, not a Bag: collate([bag])")
+    features = [_features(bag, number) for number, bag in enumerate(bags, 1)]
+    dims = sorted({bag.shape[1] for bag in features})
+    if len(dims) > 1:
+        raise ConfigError(
+            f"collate: bags have {' and '.join(map(str, dims))} features per tile; give bags of "
+            "one encoder"
+        )
+    whole = [bag for bag in bags if isinstance(bag, Bag)]
+    coords = [bag.coords[bag.valid] for bag in whole if bag.coords is not None]
+    if len(coords) < len(features):
         # Coordinates of some bags alone could not be told apart once laid end to end.
         return join(features)
     return join(features, [torch.from_numpy(corners) for corners in coords])
+
+
+def _features(bag: object, number: int) -> Float[Tensor, "tiles dim"]:
+    """Features of the valid tiles of a bag, as heads take them."""
+    values = bag.features[bag.valid] if isinstance(bag, Bag) else bag
+    if isinstance(values, np.ndarray):
+        values = torch.from_numpy(values)
+    is_matrix = isinstance(values, Tensor) and values.ndim == 2 and values.is_floating_point()
+    if not isinstance(values, Tensor) or not is_matrix:
+        shape = f" of shape {tuple(values.shape)}" if isinstance(values, Tensor) else ""
+        raise ConfigError(
+            f"collate: bag {number} is a {type(bag).__name__}{shape}; give a Bag of "
+            "`mil.read_bag`, or its features: floating-point numbers [tiles, dim]"
+        )
+    # Heads compute in float32; bags on disk are float16 to halve their size.
+    return values.float()
 
 
 # eq=False: modules and arrays have no equality that is a truth value.
@@ -161,7 +188,15 @@ def score_bag(head: TrainedHead, bag: Bag, *, evidence: bool = False) -> SlideSc
     Raises:
         FormatError: The bag is of another encoder, other weights or another tiling, has
             no valid tile, or holds values that are not finite.
+        ConfigError: `head` or `bag` is something else, such as a path.
     """
+    if not isinstance(head, TrainedHead):
+        raise ConfigError(f"score_bag: head is a {type(head).__name__}; give mil.load_head(FOLDER)")
+    if not isinstance(bag, Bag):
+        raise ConfigError(
+            f"score_bag: bag is a {type(bag).__name__}; give mil.read_bag(FILE), which states the "
+            "encoder and the tiles of its features"
+        )
     # A bag in memory has no file; its slide names it in messages.
     path = Path(f"{bag.slide}.h5")
     check_usable(bag, path)

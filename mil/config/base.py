@@ -134,8 +134,7 @@ def checked(model: type[Model], raw: Any, where: str) -> Model:
 def _message(fault: Any, model: type[BaseModel]) -> str:
     location = fault["loc"]
     if fault["type"] == "extra_forbidden":
-        key = ".".join(map(str, location))
-        return unknown_name("key", key, _known_keys(model, location[:-1]))
+        return _unknown_key(location, model)
     # Where several types are allowed, pydantic adds the one that was tried to the path:
     # literal['auto','none'], list[int].
     path = ".".join(str(part) for part in location if "[" not in str(part))
@@ -149,6 +148,21 @@ def _message(fault: Any, model: type[BaseModel]) -> str:
     if fault["type"] == "string_type" and isinstance(fault["input"], bool | int | float | date):
         message += '; in quotes it is text: KEY: "..." in a file, \'KEY="..."\' in a shell'
     return f"{path}: {message}" if path else message
+
+
+def _unknown_key(location: Sequence[Any], model: type[BaseModel]) -> str:
+    *path, key = map(str, location)
+    message = unknown_name(
+        "key", key, _known_keys(model, path), "".join(f"{part}." for part in path)
+    )
+    # A setting without its section, such as `mpp` for `tile: {mpp: 0.5}`.
+    sections = [
+        name for name in _known_keys(model, path) if key in _known_keys(model, [*path, name])
+    ]
+    if not sections:
+        return message
+    name = ".".join([*path, sections[0]])
+    return f"{message}; {key} is a key of the section {name}: {sections[0]}: {{{key}: VALUE}}"
 
 
 def _known_keys(model: type[BaseModel], path: Sequence[Any]) -> list[str]:

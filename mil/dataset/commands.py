@@ -40,6 +40,31 @@ def dataset_init(
         str | None,
         typer.Option(help="Spreadsheet column of patients; default: found by its name."),
     ] = None,
+    task: Annotated[
+        str,
+        typer.Option(
+            help="Kind of label: classification, multilabel, ordinal, regression, "
+            "survival_discrete or survival_cox."
+        ),
+    ] = "classification",
+    classes: Annotated[
+        str,
+        typer.Option(
+            help="Classes of an ordinal task, from low to high, or of a multilabel one, "
+            "separated by commas."
+        ),
+    ] = "",
+    time_column: Annotated[
+        str | None,
+        typer.Option(help="Spreadsheet column of survival times; default: found by its name."),
+    ] = None,
+    event_column: Annotated[
+        str | None,
+        typer.Option(
+            help="Spreadsheet column of survival events, 1 or 0 (censored); default: found by its "
+            "name."
+        ),
+    ] = None,
     positive: Annotated[
         str | None, typer.Option(help="Class of interest; default: the last class.")
     ] = None,
@@ -52,6 +77,7 @@ def dataset_init(
 ) -> None:
     """Make a dataset of a folder of slides and a spreadsheet of their labels."""
     from mil.dataset.init import init
+    from mil.io.tables.label_options import LabelOptions
 
     report = init(
         name,
@@ -61,6 +87,9 @@ def dataset_init(
         slide_column=slide_column,
         label_column=label_column,
         patient_column=patient_column,
+        label_options=LabelOptions(
+            task=task, classes=classes, time_column=time_column, event_column=event_column
+        ),
         positive=positive,
         relabel=relabel or [],
         force=force,

@@ -2,7 +2,7 @@
 
 import re
 from collections import Counter
-from collections.abc import Iterable, Sequence
+from collections.abc import Sequence
 from dataclasses import replace
 from pathlib import Path
 from tempfile import TemporaryDirectory
@@ -18,6 +18,7 @@ from mil.io.tables import read_dataset, write_csv
 from mil.io.tables.class_order import class_order
 from mil.io.tables.columns import MAX_CLASSES, choose_column, likely_columns, require_column
 from mil.io.tables.faults import Faults
+from mil.io.tables.label_options import OTHER_TASKS, LabelOptions, counted, with_labels
 from mil.io.tables.labels import one_spelling, parsed_relabel, relabelled
 from mil.io.tables.matching import columns_of_slides, match, without_header
 from mil.io.tables.paths import check_no_braces, existing
@@ -39,6 +40,7 @@ def init(
     slide_column: str | None = None,
     label_column: str | None = None,
     patient_column: str | None = None,
+    label_options: LabelOptions | None = None,
     positive: str | None = None,
     relabel: Sequence[str] = (),
     force: bool = False,
@@ -53,6 +55,7 @@ def init(
         slide_column: Spreadsheet column of slide names; None: found by its name.
         label_column: Spreadsheet column of labels; None: found by its name.
         patient_column: Spreadsheet column of patients; None: found by its name.
+        label_options: Task of the labels; None: classification.
         positive: Class of interest; None: the last class.
         relabel: Labels to write in place of others, as OLD=NEW.
         force: Overwrite a dataset of that name.
@@ -72,12 +75,13 @@ def init(
         patient_column=patient_column,
         positive=clean(positive) if positive else None,
         relabel=relabel,
+        labels=label_options or LabelOptions(),
     )
     new_labels = parsed_relabel(relabel)
     faults = Faults(labels)
-    sheet = examine_sheet(labels, faults, (slide_column, label_column, patient_column))
+    sheet = examine_sheet(labels, faults, options.columns)
     slide_files = find_slides(root)
-    columns = _columns(sheet, slide_files, options, faults)
+    sheet, columns = _columns(sheet, slide_files, options, faults)
     command = ["mil", "dataset", "init", name, "--slides", str(slides), "--labels", str(labels)]
     command += options.words()
     slide, label = columns["slide"], columns["label"]
@@ -90,23 +94,26 @@ def init(
     files = [file for file, _ in matches.pairs]
     annotations, foreign = find_annotations(root, files)
     rows = [row_of(file, cells, columns, annotations) for file, cells in matches.pairs]
-    spelling, notes = one_spelling([row["label"] for row in rows], faults)
-    for row in rows:
-        row["label"] = spelling[row["label"]]
-    classes = _classes(rows, label, options.positive, faults)
+    counts, notes = _classes(rows, label, options, faults)
+    classes = list(counts) or options.labels.class_names
+    config = DatasetConfig(task=options.labels.task, classes=classes)
     _check_annotations(rows, matches.lines, root, faults)
-    notes += _check_rows(rows, matches.lines, sheet, columns["patient"], classes, faults)
+    notes += _check_rows(rows, matches.lines, sheet, columns["patient"], config, faults)
     faults.check(command)
+    if not options.labels.is_classification:
+        counts = counted([row["label"] for row in rows], options.labels)
     for row in rows:
         check_no_braces(f"slide {row['slide']}", root / row["path"])
-    class_of_interest = options.positive or list(classes)[-1]
-    text = yaml_text(name, labels, list(classes), class_of_interest, root)
+    class_of_interest = options.positive or "".join(classes[-1:])
+    text = yaml_text(name, labels, config.task, classes, class_of_interest, root)
     _write(yaml, text, rows, labels)
     return InitReport(
         yaml=yaml,
         csv=table,
         columns=columns,
-        classes=classes,
+        options=options.labels,
+        num_slides=len(rows),
+        counts=counts,
         positive=class_of_interest,
         num_patients=len({row["patient"] or row["slide"] for row in rows}),
         num_annotated=sum(bool(row.get("annotation")) for row in rows),
@@ -123,8 +130,11 @@ def init(
 
 def _columns(
     sheet: Sheet, slides: Sequence[SlideFile], options: InitOptions, faults: Faults
-) -> dict[str, str | None]:
-    """Columns of slide, label and patient; None: not there, and not to be guessed."""
+) -> tuple[Sheet, dict[str, str | None]]:
+    """The table, and its columns of slide, label and patient; None: not there, nor to be guessed.
+
+    Times and events of survival are one column of the table that is returned.
+    """
     slide = choose_column(sheet, "slide", options.slide_column, Faults(sheet.path))
     headless = without_header(sheet, slides) if slide is None else ""
     if headless:
@@ -132,12 +142,14 @@ def _columns(
             f"the first line is no header, for {headless!r} is a slide; write one above it, such "
             "as slide,label"
         )
-        return {"slide": None, "label": None, "patient": None}
+        return sheet, {"slide": None, "label": None, "patient": None}
     # Cells that name files of the folder tell more than any name of a column.
     by_content = [] if slide else columns_of_slides(sheet, slides)[:1]
+    slide = require_column(sheet, "slide", options.slide_column, faults, by_content)
+    sheet, label = with_labels(sheet, options.label_column, options.labels, faults)
     columns = {
-        "slide": require_column(sheet, "slide", options.slide_column, faults, by_content),
-        "label": require_column(sheet, "label", options.label_column, faults),
+        "slide": slide,
+        "label": label,
         "patient": choose_column(sheet, "patient", options.patient_column, faults),
     }
     likely = likely_columns(sheet, "patient")
@@ -145,7 +157,7 @@ def _columns(
     if faults and columns["patient"] is None and len(likely) == 1:
         columns["patient"] = likely[0]
         faults.propose("--patient-column", likely[0])
-    return columns
+    return sheet, columns
 
 
 def _check_paths(name: str, yaml: Path, table: Path, labels: Path, *, force: bool) -> None:
@@ -183,7 +195,7 @@ def _check_rows(
     lines: Sequence[int],
     sheet: Sheet,
     patient: str | None,
-    classes: Iterable[str],
+    config: DatasetConfig,
     faults: Faults,
 ) -> list[str]:
     """Add what a run would refuse in the rows, by lines of the spreadsheet; notes for the user."""
@@ -193,15 +205,25 @@ def _check_rows(
     name = patient if patient and patient not in rows[0] else "patient"
     renamed = [{name if key == "patient" else key: row[key] for key in row} for row in rows]
     table = replace(sheet, header=list(renamed[0]), rows=list(zip(lines, renamed, strict=True)))
-    dataset = DatasetConfig(classes=list(classes), columns={"patient": name})
+    dataset = config.model_copy(update={"columns": {"patient": name}})
     _, notes = slides_of_sheet(table, dataset, faults)
     return notes
 
 
 def _classes(
-    rows: Sequence[dict[str, str]], column: str, positive: str | None, faults: Faults
-) -> dict[str, int]:
-    """Number of slides by class; the reference class is first, `positive` last."""
+    rows: Sequence[dict[str, str]], column: str, options: InitOptions, faults: Faults
+) -> tuple[dict[str, int], list[str]]:
+    """Number of slides by class, and notes; the reference class is first, `positive` last.
+
+    Each class gets one spelling in the rows. Tasks other than classification have none here.
+    """
+    positive = options.positive
+    if not options.labels.is_classification:
+        options.labels.positive_of(positive)
+        return {}, []
+    spelling, notes = one_spelling([row["label"] for row in rows], faults)
+    for row in rows:
+        row["label"] = spelling[row["label"]]
     counts = Counter(row["label"] for row in rows)
     examples = ", ".join(sorted(counts)[:5])
     # A label for each slide is an id or a measurement; of two slides it may be a class.
@@ -209,11 +231,11 @@ def _classes(
     if len(counts) > MAX_CLASSES or one_each:
         faults.add(
             f"column {column!r}: {len(counts)} labels for {len(rows)} slides ({examples}, ...); "
-            "is it the wrong column? Say which with --label-column NAME"
+            f"{OTHER_TASKS}"
         )
     if positive is not None and positive not in counts:
         faults.add(f"column {column!r}: --positive: {unknown_name('label', positive, counts)}")
-    return class_order(counts, positive)
+    return class_order(counts, positive), notes
 
 
 def _write(yaml: Path, text: str, rows: Sequence[dict[str, str]], labels: Path) -> None:

@@ -5,6 +5,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 
 from mil.errors import some
+from mil.io.tables.label_options import LabelOptions, counts_text
 
 
 @dataclass(frozen=True)
@@ -15,8 +16,10 @@ class InitReport:
         yaml: Yaml of the dataset.
         csv: Slide table of the dataset.
         columns: Spreadsheet columns of slide, label and patient; None: there was none.
-        classes: Number of slides by class, in the order of the yaml.
-        positive: Class of interest.
+        options: Task of the labels.
+        num_slides: Number of slides in the table.
+        counts: Number of slides by class, in the order of the yaml, or with the event.
+        positive: Class of interest; empty where labels are numbers.
         num_patients: Number of patients.
         num_annotated: Number of slides with an annotation.
         unreadable: Slides in the table that OpenSlide does not open; tiling will name
@@ -31,7 +34,9 @@ class InitReport:
     yaml: Path
     csv: Path
     columns: dict[str, str | None]
-    classes: dict[str, int]
+    options: LabelOptions
+    num_slides: int
+    counts: dict[str, int]
     positive: str
     num_patients: int
     num_annotated: int
@@ -42,22 +47,18 @@ class InitReport:
     foreign: list[str]
     notes: list[str] = field(default_factory=list)
 
-    @property
-    def num_slides(self) -> int:
-        """Number of slides in the table."""
-        return sum(self.classes.values())
-
     def __str__(self) -> str:
         """Text for the user; lists are shortened to their first names."""
         columns = ", ".join(f"{ours} from {name!r}" for ours, name in self.columns.items() if name)
-        classes = ", ".join(f"{label} {count}" for label, count in self.classes.items())
+        labels = counts_text(self.counts, self.options)
+        positive = f"positive: {self.positive}; " if self.positive else ""
         lines = [
-            f"{self.num_slides} slides of {self.num_patients} patients ({classes}); "
-            f"positive: {self.positive}; {self.num_annotated} with annotation",
+            f"{self.num_slides} slides of {self.num_patients} patients ({labels}); "
+            f"{positive}{self.num_annotated} with annotation",
             f"columns: {columns}",
         ]
         lines += self.notes
-        if len(self.classes) == 1:
+        if self.options.is_classification and len(self.counts) == 1:
             lines.append(
                 "only one label: heads trained elsewhere can be applied to these slides, none can "
                 "be trained on them"

@@ -27,6 +27,7 @@ YAML = """\
 # size, get: size of the slides and how to get them, for the message that they are missing
 # licence, notes: for later users
 title: {title}
+task: {task}
 classes: {classes}
 positive: {positive}
 slides_dir: {slides_dir}
@@ -40,20 +41,24 @@ notes: ""
 """
 
 
-def yaml_text(name: str, labels: Path, classes: list[str], positive: str, slides_dir: Path) -> str:
+def yaml_text(
+    name: str, labels: Path, task: str, classes: list[str], positive: str, slides_dir: Path
+) -> str:
     """Text of the yaml.
 
     Args:
         name: Name of the dataset, which is its title too.
         labels: Spreadsheet that it was made from.
-        classes: Names of the classes in order.
-        positive: Class of interest.
+        task: Name of the task.
+        classes: Names of the classes in order; empty where labels are numbers.
+        positive: Class of interest; empty where there are no classes.
         slides_dir: Folder of the slides.
     """
     values = {
         "title": name,
+        "task": task,
         "classes": classes,
-        "positive": positive,
+        "positive": positive or None,
         "slides_dir": str(slides_dir),
     }
     # JSON is YAML, and its quotes keep `0` and `no` strings.

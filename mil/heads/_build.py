@@ -28,7 +28,9 @@ def head_module(name: str) -> Any:
     return _module(name, check_head(name))
 
 
-def build_head(name: str, options: Mapping[str, Any], *, dim: int, classes: int) -> nn.Module:
+def build_head(
+    name: str, options: Mapping[str, Any] | None = None, *, dim: int, classes: int
+) -> nn.Module:
     """Build a head.
 
     Args:
@@ -38,12 +40,18 @@ def build_head(name: str, options: Mapping[str, Any], *, dim: int, classes: int)
         classes: number of classes.
 
     Raises:
-        ConfigError: no head has that name, an option is unknown or out of range, or the
-            package that provides the head is broken.
+        ConfigError: no head has that name, an option is unknown or out of range, `dim` or
+            `classes` is no whole number above 0, or the package that provides the head is
+            broken.
     """
     entry = check_head(name)
+    for argument, value in (("dim", dim), ("classes", classes)):
+        if not isinstance(value, int) or value < 1:
+            raise ConfigError(
+                f"head {name}: {argument}: a whole number above 0 is needed, not {value!r}"
+            )
     module = _module(name, entry)
-    config = checked(module.Config, options, f"head {name}: options")
+    config = checked(module.Config, options or {}, f"head {name}: options")
     with plugin_errors(entry), _construction_errors(name):
         head: nn.Module = module.Head(config, dim, classes)
     return head

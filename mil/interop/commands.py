@@ -1,7 +1,6 @@
 """`mil bags …` at the command line; the work is imported when a command is called."""
 
 from pathlib import Path
-from shlex import quote
 from typing import Annotated, Literal
 
 import typer
@@ -43,6 +42,10 @@ def bags_import(
     slide_column: options.SlideColumn = None,
     label_column: options.LabelColumn = None,
     patient_column: options.PatientColumn = None,
+    task: options.Task = "classification",
+    classes: options.Classes = "",
+    time_column: options.TimeColumn = None,
+    event_column: options.EventColumn = None,
     positive: options.Positive = "",
     relabel: options.Relabel = None,
     split: options.Split = None,
@@ -57,6 +60,7 @@ def bags_import(
     from mil.interop.labels import ColumnNames
     from mil.interop.messages import import_lines
     from mil.interop.pixel_size import PixelSizeOptions
+    from mil.io.tables.label_options import LabelOptions
 
     # All other options of a dataset are ignored without its name.
     dataset_options = None
@@ -71,6 +75,9 @@ def bags_import(
             fold=fold,
             positive=positive,
             relabel=relabel or [],
+            label_options=LabelOptions(
+                task=task, classes=classes, time_column=time_column, event_column=event_column
+            ),
             force=force,
         )
     stated = HeaderFields(
@@ -97,7 +104,7 @@ def bags_import(
         typer.echo(line)
     # The next step, ready to be copied.
     if dataset and not result.faults:
-        typer.echo(f"now: snakemake --cores all --config dataset={dataset} bags={quote(str(out))}")
+        typer.echo(f"now: snakemake --cores all --config dataset={dataset}")
     raise typer.Exit(1 if result.faults else 0)
 
 

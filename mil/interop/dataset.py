@@ -14,6 +14,7 @@ from mil.io.tables import COLUMNS, SPLITS, read_dataset, write_csv
 from mil.io.tables.class_order import class_order
 from mil.io.tables.columns import MAX_CLASSES
 from mil.io.tables.conventions import SPLIT_WORDS
+from mil.io.tables.label_options import OTHER_TASKS, LabelOptions, counted
 from mil.io.tables.leakage import PatientSlide, check_patients_in_one_split
 from mil.io.tables.slide_row import LARGEST_MPP
 
@@ -45,22 +46,29 @@ def check_writable(name: str, folder: Path, force: bool) -> None:
             )
 
 
-def count_classes(labels: Sequence[str], positive: str) -> dict[str, int]:
-    """Number of slides of each class, in the dataset's order of classes.
+def count_labels(
+    labels: Sequence[str], positive: str, options: LabelOptions | None = None
+) -> dict[str, int]:
+    """Number of slides of each class, in the dataset's order of classes, or with the event.
 
     Args:
         labels: label of each slide.
         positive: class of interest, which becomes the last; empty: by their names.
+        options: task of the labels; None: classification.
 
     Raises:
         DatasetError: there are too many classes, or `positive` is none of them.
+        ConfigError: `positive` is none of the classes of another task.
     """
+    if options is not None and not options.is_classification:
+        options.positive_of(positive)
+        return counted(labels, options)
     counts = Counter(labels)
     # A column of ids or ages taken for labels would make a class of each value.
     if len(counts) > MAX_CLASSES:
         raise DatasetError(
-            f"{len(counts)} different labels: is it the right column? Name it with "
-            "--label-column NAME"
+            f"{len(counts)} different labels of {len(labels)} slides, more than "
+            f"{MAX_CLASSES} classes; {OTHER_TASKS}"
         )
     if positive and positive not in counts:
         raise DatasetError(f"--positive: {unknown_name('label', positive, counts)}")
@@ -76,6 +84,7 @@ def write_dataset(
     mpp_by_slide: Mapping[str, float],
     positive: str,
     slides_dir: Path | None,
+    options: LabelOptions | None = None,
     command: str = "mil bags import",
     more: Mapping[str, str] | None = None,
 ) -> dict[str, int]:
@@ -89,22 +98,22 @@ def write_dataset(
         mpp_by_slide: micrometres per pixel of level 0, where known.
         positive: class of interest; empty: the last.
         slides_dir: folder of the slides, if they are there.
+        options: task of the labels; None: classification.
         command: command that writes it, for the file's first line.
         more: further keys of the yaml, and others than these.
 
     Returns:
-        Number of slides of each class.
+        Number of slides of each class, or with the event; see `count_labels`.
 
     Raises:
         DatasetError: the rows cannot be a dataset.
     """
-    classes = count_classes([row.label for row in rows], positive)
+    counts = count_labels([row.label for row in rows], positive, options)
     table = _table(rows, splits, mpp_by_slide)
     columns = [column for column in table[0] if _is_needed(column, table)]
     values = {
         "title": name,
-        "classes": list(classes),
-        "positive": positive or list(classes)[-1],
+        **_label_keys(counts, positive, options),
         "slides_dir": str(slides_dir.resolve()) if slides_dir else "",
         **(more or {}),
     }
@@ -119,7 +128,19 @@ def write_dataset(
         except DatasetError as error:
             raise DatasetError(str(error).replace(trial, str(folder))) from None
     _write(folder, name, text, table, columns)
-    return classes
+    return counts
+
+
+def _label_keys(
+    counts: Mapping[str, int], positive: str, options: LabelOptions | None
+) -> dict[str, object]:
+    """Keys of the yaml about labels."""
+    if options is None or options.is_classification:
+        return {"classes": list(counts), "positive": positive or list(counts)[-1]}
+    keys: dict[str, object] = {"task": options.task}
+    if options.class_names:
+        keys |= {"classes": options.class_names, "positive": options.positive_of(positive)}
+    return keys
 
 
 def check_splits(rows: Sequence[LabelledSlide], table: Path) -> None:

@@ -76,7 +76,7 @@ def run(
     if mpps.unknown:
         result.notes.append(f"no pixel size: {some(mpps.unknown)}")
     if tables is not None:
-        result.notes += write_labelled(tables, result, sizes.slides_dir)
+        result.notes += write_labelled(tables, result, out, sizes.slides_dir)
     return result
 
 

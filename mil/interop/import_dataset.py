@@ -6,10 +6,11 @@ from pathlib import Path
 from typing import NamedTuple
 
 from mil.errors import ConfigError, DatasetError, some
-from mil.interop.dataset import check_splits, count_classes, write_dataset
+from mil.interop.dataset import check_splits, count_labels, write_dataset
 from mil.interop.external import FeatureFile
 from mil.interop.import_result import BagImportResult
 from mil.interop.labels import ColumnNames, LabelTable, labels_in_files, read_labels, read_splits
+from mil.io.tables.label_options import LabelOptions, counts_text
 from mil.io.tables.splits import Splits
 
 
@@ -27,6 +28,7 @@ class DatasetOptions:
         fold: number of the fold in that file.
         positive: class of interest; empty: the last.
         relabel: labels to write in place of others, as OLD=NEW.
+        label_options: task of the labels.
         force: overwrite an existing dataset.
     """
 
@@ -39,6 +41,7 @@ class DatasetOptions:
     fold: int | None = None
     positive: str = ""
     relabel: Sequence[str] = ()
+    label_options: LabelOptions = field(default_factory=LabelOptions)
     force: bool = False
 
 
@@ -71,7 +74,7 @@ def read_tables(options: DatasetOptions, files: Sequence[FeatureFile], root: Pat
     labels = _read_labels(options, files, root)
     if labels is None:
         return DatasetTables(options, None, None)
-    count_classes([row.label for row in labels.rows], options.positive)
+    count_labels([row.label for row in labels.rows], options.positive, options.label_options)
     if options.labels is not None and options.split is None:
         check_splits(labels.rows, options.labels)
     return DatasetTables(options, labels, _read_splits(options, labels))
@@ -82,7 +85,13 @@ def _read_labels(
 ) -> LabelTable | None:
     if options.labels is not None:
         return read_labels(
-            options.labels, options.slide_table, options.columns, files, root, options.relabel
+            options.labels,
+            options.slide_table,
+            options.columns,
+            files,
+            root,
+            options.relabel,
+            options.label_options,
         )
     # Only ACMIL's files hold labels.
     if files[0].tool == "acmil":
@@ -99,7 +108,7 @@ def _read_splits(options: DatasetOptions, labels: LabelTable) -> Splits | None:
 
 
 def write_labelled(
-    tables: DatasetTables, result: BagImportResult, slides_dir: Path | None
+    tables: DatasetTables, result: BagImportResult, bags: Path, slides_dir: Path | None
 ) -> list[str]:
     """Write the dataset of all slides that have a label and, with a file of splits, a split.
 
@@ -108,6 +117,7 @@ def write_labelled(
     Args:
         tables: the user's tables.
         result: the import, with its bags and the labels of the feature files.
+        bags: folder of the bags.
         slides_dir: folder of the slides, if they are there.
 
     Returns:
@@ -132,7 +142,7 @@ def write_labelled(
     mpp_by_slide = {
         header.slide: header.mpp_level0 for header in result.headers if header.mpp_level0
     }
-    classes = write_dataset(
+    label_counts = write_dataset(
         options.name,
         options.folder,
         rows,
@@ -140,8 +150,11 @@ def write_labelled(
         mpp_by_slide=mpp_by_slide,
         positive=options.positive,
         slides_dir=slides_dir,
+        options=options.label_options,
+        # A run on the dataset needs no `bags=`; absolute, as the folder of the slides is.
+        more={"bags": str(bags.resolve())},
     )
-    counts = ", ".join(f"{label} {count}" for label, count in classes.items())
+    counts = counts_text(label_counts, options.label_options)
     table = options.folder / f"{options.name}.csv"
     written = f"dataset {options.name}: {len(rows)} slides ({counts}) in {table}"
     return [*labels.notes, *_unmatched_lines(labels, splits), written]

@@ -12,8 +12,9 @@ from mil.interop.external import FeatureFile
 from mil.interop.pixel_size import slides_of
 from mil.io.tables.columns import choose_column, find_column, need_column, require_column
 from mil.io.tables.faults import Faults
+from mil.io.tables.label_options import LabelOptions, check_labels, with_labels
 from mil.io.tables.labels import one_spelling, parsed_relabel, relabelled
-from mil.io.tables.matching import columns_of_slides, match
+from mil.io.tables.matching import Matches, columns_of_slides, match
 from mil.io.tables.slides import check_patients
 from mil.io.tables.splits import Splits, read_split_file, splits_of
 from mil.io.tables.spreadsheet import Sheet, examine_sheet, read_sheet
@@ -58,6 +59,7 @@ def read_labels(
     files: Sequence[FeatureFile],
     root: Path,
     relabel: Sequence[str] = (),
+    options: LabelOptions | None = None,
 ) -> LabelTable:
     """Read the label and the patient of each slide.
 
@@ -68,12 +70,15 @@ def read_labels(
         files: the feature files.
         root: folder of the features; the table may name slides by their path in it.
         relabel: labels to write in place of others, as OLD=NEW.
+        options: task of the labels; None: classification.
 
     Raises:
         DatasetError: a table cannot be read, or is ambiguous.
     """
     # The label column is sought in the table that the user names for labels.
-    named = (columns.slide, columns.label, columns.patient)
+    options = options or LabelOptions()
+    times = (options.time_column, options.event_column)
+    named = (columns.slide, columns.label, columns.patient, *times)
     slides = slides_of(files, root)
     faults = Faults(labels)
     sheet = examine_sheet(labels, faults, named)
@@ -82,7 +87,7 @@ def read_labels(
             f"{labels}: has one row per patient; give the table of their slides too: --slide-table "
             "FILE"
         )
-    label = require_column(sheet, "label", columns.label, faults)
+    sheet, label = with_labels(sheet, columns.label, options, faults)
     if slide_table is not None and label is not None:
         sheet = _joined(read_sheet(slide_table, named), sheet, label, columns)
         # Faults of rows are now of the other table, those of labels of both.
@@ -97,7 +102,7 @@ def read_labels(
         raise AssertionError("a missing column is a fault")
     sheet = relabelled(sheet, label, parsed_relabel(relabel), faults)
     matches = match(sheet, slides, slide, label, faults)
-    spelling, notes = one_spelling([cells[label] for _, cells in matches.pairs], faults)
+    spelling, notes = _spelling(matches, label, options, faults)
     if patient:
         pairs = [(matched.slide, cells[patient]) for matched, cells in matches.pairs]
         check_patients(pairs, patient, faults)
@@ -130,6 +135,20 @@ def _labelled_slide(
     patient = cells[columns.patient] if columns.patient else ""
     assert columns.label is not None
     return LabelledSlide(name, patient or name, spelling[cells[columns.label]], others)
+
+
+def _spelling(
+    matches: Matches, label: str, options: LabelOptions, faults: Faults
+) -> tuple[dict[str, str], list[str]]:
+    """Label as it is written, by the cell; notes for the user."""
+    if options.is_classification:
+        return one_spelling([cells[label] for _, cells in matches.pairs], faults)
+    places = [
+        f"line {line}: slide {slide.slide}"
+        for (slide, _), line in zip(matches.pairs, matches.lines, strict=True)
+    ]
+    cells = [cells[label] for _, cells in matches.pairs]
+    return check_labels(zip(places, cells, strict=True), options, faults), []
 
 
 def _is_patient_table(sheet: Sheet, columns: ColumnNames) -> bool:

@@ -24,6 +24,12 @@ REASONS = {
     "Input files updated": "follows from the jobs above",
 }
 OTHER_REASON = "see snakemake -n -p"
+# Remedies by the message of Snakemake, which parses --config before it reads the Snakefile.
+REMEDIES = {
+    "Invalid config definition: Config entry must start with a valid identifier.": (
+        " A setting of a section is written in braces: --config 'tile={mpp: 0.5}'"
+    ),
+}
 FAILED = 5  # lines of Snakemake's output that are shown when it fails
 
 
@@ -84,6 +90,11 @@ def _refusal(output: str) -> str:
         return ours[-1]
     # Of a wrong argument, a page of usage comes first.
     error = next((line.partition(": error: ")[2] for line in lines if ": error: " in line), "")
+    # Of an argument that it parses before the Snakefile, a traceback ends in its message.
+    raised = [line for line in lines if re.match(r"\w*Error: ", line)]
+    if raised and not error:
+        error = raised[-1].partition(": ")[2]
+        error += REMEDIES.get(error, "")
     return f"snakemake refuses this run: {error or ' '.join(lines[-FAILED:])[:1000]}"
 
 

@@ -27,11 +27,17 @@ def check_compatible(trained: Trained, bag: Bag, path: Path) -> None:
         if value != expected:
             features = f"the features that {trained.recipe_name} was trained on"
             message = difference(path, name, value, expected, features)
-            stains = f" and stain_norm {trained.stain_norm or NO_STAIN_NORM}"
-            with_stains = stains if name == "stain_norm" else ""
-            raise FormatError(
-                f"{message}; extract features with {trained.encoder}{with_stains} for it"
-            )
+            raise FormatError(f"{message}; make its bag with {_like(trained, name)}")
+
+
+def _like(trained: Trained, name: str) -> str:
+    """Features that a head needs, as far as a fact of theirs says."""
+    facts = {
+        "tiling": f", tiled {trained.tiling}",
+        "stain_norm": f", stain_norm {trained.stain_norm or NO_STAIN_NORM}",
+    }
+    weights = " and the same weights" if name == "weights_sha256" else ""
+    return f"encoder {trained.encoder}{weights}{facts.get(name, '')}"
 
 
 def check_usable(bag: Bag, path: Path) -> None:

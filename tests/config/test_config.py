@@ -42,6 +42,20 @@ def test_every_fault_is_named_at_once():
     assert "folds: " in message
 
 
+def test_a_misspelt_key_of_a_section_has_its_nearest_name():
+    # The section's name is no part of the comparison.
+    with one_line(ConfigError, match=r"no key named 'tile\.mppp'; did you mean 'mpp'\?"):
+        load_config({"tile": {"mppp": 0.5}})
+
+
+def test_a_key_without_its_section_is_told_where_it_belongs():
+    with one_line(ConfigError, match=r"mpp is a key of the section tile: tile: \{mpp: VALUE\}$"):
+        load_config({"mpp": 0.5})
+    with one_line(ConfigError, match="no key named 'seed'; did you mean 'seeds'") as error:
+        load_config({"seed": 3})
+    assert str(error.value).endswith("seed is a key of the section split: split: {seed: VALUE}")
+
+
 @pytest.mark.parametrize(
     "value", ["abmil,acmil", "[abmil,acmil]", ["abmil", "acmil"], "abmil, acmil"]
 )

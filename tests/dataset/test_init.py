@@ -14,6 +14,7 @@ from mil.dataset.init import init
 from mil.errors import DatasetError
 from mil.io.slides import SlideReader
 from mil.io.tables import Slide, read_csv, read_dataset, scan
+from mil.io.tables.label_options import LabelOptions
 from mil.io.tables.paths import locate, locate_annotation
 from mil.tasks import load_dataset
 from tests.messages import one_line
@@ -115,7 +116,7 @@ def test_the_plain_case(abc):
     )
     assert dataset.slides_dir == str(abc.slides)
     assert report.num_slides == 3
-    assert report.classes == {"normal": 2, "tumour": 1}
+    assert report.counts == {"normal": 2, "tumour": 1}
     assert report.num_patients == 3
     assert not report.without_row + report.without_slide + report.without_label + report.unreadable
     assert "no column for the patient" in str(report)
@@ -478,6 +479,39 @@ def test_more_than_twenty_labels(desk):
     assert "21 labels for 22 slides" in desk.refused()
 
 
+def test_survival_of_two_columns(abc):
+    abc.sheet("slide,OS.time,OS\na,12,1\nb,30.5,0\nc,8,1\n")
+    report = abc.init(label_options=LabelOptions(task="survival_cox"))
+    assert (abc.out / "mine.csv").read_text() == (
+        "slide,path,label\na,a.tif,12\nb,b.tif,30.5+\nc,c.tif,8\n"
+    )
+    dataset = load_dataset(str(abc.out / "mine.yaml"))
+    assert (dataset.task, dataset.classes, dataset.positive) == ("survival_cox", [], None)
+    assert "3 slides of 3 patients (survival_cox, event 2); 0 with annotation" in str(report)
+    assert "label from 'OS.time and OS'" in str(report)
+
+
+def test_more_numbers_than_classes_may_be_are_labels_of_a_regression(desk):
+    desk.put(*(f"{i}.tif" for i in range(22)))
+    desk.sheet("slide,label\n" + "".join(f"{i},{i}.5\n" for i in range(22)))
+    assert "--task regression" in desk.refused()
+    labels = desk.labelled(label_options=LabelOptions(task="regression"))
+    assert labels["3"] == "3.5"
+    assert len(labels) == 22
+
+
+def test_a_label_that_is_no_number_is_refused_with_its_line(abc):
+    abc.sheet("slide,label\na,1\nb,two\nc,3\n")
+    refused = abc.refused(label_options=LabelOptions(task="regression"))
+    assert "line 3: slide b: label 'two'; a number is needed" in refused
+
+
+def test_the_proposed_command_repeats_the_task(abc):
+    abc.sheet("Bild,label\na.svs,1\nb.svs,2\nc.svs,3\n")
+    refused = abc.refused(label_options=LabelOptions(task="regression"))
+    assert refused.endswith("--task regression --slide-column Bild")
+
+
 def test_left_over_on_both_sides(abc):
     abc.put("d.tif", "e.tif", "x/f.tif")
     abc.sheet(LABELS + "ghost,normal\nspook.svs,tumour\ne,\n")
@@ -580,7 +614,7 @@ def test_overwrites_only_with_force(abc):
     with pytest.raises(DatasetError, match=r"mine\.csv: exists already"):
         abc.init()
     assert first.csv.read_bytes() == before[1]
-    assert list(abc.init(force=True).classes) == ["x", "y"]
+    assert list(abc.init(force=True).counts) == ["x", "y"]
 
 
 def test_never_overwrites_the_spreadsheet(abc):
@@ -616,7 +650,7 @@ def test_braces_of_a_path_are_refused_as_the_workflow_would(abc):
 def test_one_label_is_enough_to_look_at_slides(abc):
     abc.sheet("slide,label\na,n\nb,n\n")
     report = abc.init()
-    assert report.classes == {"n": 2}
+    assert report.counts == {"n": 2}
     assert "none can be trained on them" in str(report)
 
 

@@ -78,7 +78,7 @@ def test_names_by_pattern_and_masks_are_found_in_either_form(desk):
 
 def test_labels_that_differ_in_nothing_visible_are_one_class(desk):
     text = "slide,label\na,serös\nb,sero\u0308s\nc,ser\u00adös\nd,mucinous\u00a0\n"
-    assert desk.init(text).classes == {"mucinous": 1, "serös": 3}
+    assert desk.init(text).counts == {"mucinous": 1, "serös": 3}
 
 
 @pytest.mark.parametrize(
@@ -93,7 +93,7 @@ def test_labels_that_differ_in_nothing_visible_are_one_class(desk):
 def test_equal_numbers_are_one_class(desk, labels, classes):
     rows = "".join(f"{name};{label}\n" for name, label in zip("abcd", labels.split(), strict=True))
     report = desk.init("slide;label\n" + rows)
-    assert report.classes == classes
+    assert report.counts == classes
     assert ("equal numbers are one class" in str(report)) == ("00" not in labels)
 
 
@@ -105,14 +105,14 @@ def test_look_alikes_are_shown_with_escapes_and_mapped_by_relabel(desk):
         caught.value
     )
     assert str(caught.value).endswith("--relabel '\u0421erous=Cerous'")
-    assert desk.init(text, relabel=["\u0421erous=Cerous"]).classes == {"Cerous": 3, "non‑tumour": 1}
+    assert desk.init(text, relabel=["\u0421erous=Cerous"]).counts == {"Cerous": 3, "non‑tumour": 1}
 
 
 def test_relabel(desk):
     text = "slide,label\na,-\nb,+\nc,-\nd,+\n"
-    assert desk.init(text, relabel=["-=neg", "+=pos"]).classes == {"neg": 2, "pos": 2}
+    assert desk.init(text, relabel=["-=neg", "+=pos"]).counts == {"neg": 2, "pos": 2}
     report = desk.init(text, force=True)
-    assert report.classes == {"+": 2}
+    assert report.counts == {"+": 2}
     assert "labels that count as empty: '-'; if not: --relabel OLD=NEW" in str(report)
     assert report.without_label == ["a.svs", "c.svs"]
     with one_line(DatasetError, "--relabel: no label named 'x'"):
@@ -145,7 +145,7 @@ def test_all_faults_and_the_command_that_mends_them(desk):
     mended = text.replace("c.svs;normal;\n", "")
     options = {"slide_column": "Bild", "label_column": "Diagnose", "relabel": ["TUMOR=Tumor"]}
     report = desk.init(mended, **options)
-    assert report.classes == {"normal": 1, "Tumor": 3}
+    assert report.counts == {"normal": 1, "Tumor": 3}
     assert "the header is line 3; 1 lines above it left out" in str(report)
     assert "if 'Fall' has them" in str(report)
 

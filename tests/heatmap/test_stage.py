@@ -272,7 +272,7 @@ def test_a_slide_that_is_not_ok_shows_itself_and_why(tmp_path):
 def test_features_of_another_encoder_are_refused(slide, change):
     with one_line(FormatError, match="was trained on") as caught:
         heatmap(slide, [head(slide, 1, **change)])
-    assert "extract features with" in str(caught.value)
+    assert "; make its bag with encoder" in str(caught.value)
     assert not (slide / "out").exists()
 
 

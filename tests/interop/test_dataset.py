@@ -61,6 +61,106 @@ def test_any_tools_table(job, table):
     }  # nothing that is not known
 
 
+def test_a_run_on_an_imported_dataset_needs_no_further_setting(job):
+    table = put_text(job.parent / "labels.csv", CLAM_TABLE)
+    code, output, _ = import_dataset(job, "--labels", table)
+    assert code == 0, output
+    config, _ = read_dataset(str(job.parent / "sets/set.yaml"))
+    assert config.bags == str((job.parent / "bags").resolve())
+    assert output.endswith("now: snakemake --cores all --config dataset=set\n")
+
+
+SURVIVAL_TABLE = """\
+slide_id,case_id,grade,OS_MONTHS,OS_STATUS,stain
+001,p1,low,"12,5",1:DECEASED,x
+002,p1,low,"12,5",1:DECEASED,y
+003,p2,high,30,0:LIVING,x
+004,p3,mid,7,1,y
+"""
+
+
+def test_times_and_events_become_the_label_of_survival(job):
+    table = put_text(job.parent / "labels.csv", SURVIVAL_TABLE)
+    code, output, rows = import_dataset(job, "--labels", table, "--task", "survival_cox")
+    assert code == 0, output
+    assert [rows[slide].label for slide in IDS] == ["12.5", "12.5", "30+", "7"]
+    # The event is no subgroup, since it is part of the label.
+    assert rows["001"].subgroups == {"grade": "low", "stain": "x"}
+    assert "dataset set: 4 slides (survival_cox, event 3)" in output
+    config, _ = read_dataset(str(job.parent / "sets/set.yaml"))
+    assert (config.task, config.classes, config.positive) == ("survival_cox", [], None)
+
+
+def test_a_time_without_its_event_is_no_label(job):
+    text = SURVIVAL_TABLE.replace("30,0:LIVING", "30,NA")
+    table = put_text(job.parent / "labels.csv", text)
+    code, output, rows = import_dataset(job, "--labels", table, "--task", "survival_discrete")
+    assert code == 0, output
+    assert sorted(rows) == ["001", "002", "004"]
+    assert "1 bags without a label, left out of the dataset: 003" in output
+
+
+def test_times_of_stamps_patients_are_theirs(tmp_path):
+    for slide in ("a", "b"):
+        write_stamp(tmp_path / "job", slide)
+    slides = put_text(tmp_path / "slides.csv", "PATIENT,FILENAME\np1,a.h5\np2,b.h5\n")
+    clini = put_text(tmp_path / "clini.csv", "PATIENT,days,dead\np1,100,0\np2,50,1\n")
+    options = ("--labels", clini, "--slide-table", slides, "--task", "survival_cox")
+    columns = ("--time-column", "days", "--event-column", "dead")
+    code, output, rows = import_dataset(tmp_path / "job", *options, *columns)
+    assert code == 0, output
+    assert {slide: row.label for slide, row in rows.items()} == {"a": "100+", "b": "50"}
+
+
+def test_numbers_and_ordered_classes_are_labels_of_their_tasks(job):
+    table = put_text(job.parent / "labels.csv", SURVIVAL_TABLE)
+    months = ("--label-column", "OS_MONTHS", "--task", "regression")
+    code, output, rows = import_dataset(job, "--labels", table, *months)
+    assert code == 0, output
+    assert [rows[slide].label for slide in IDS] == ["12.5", "12.5", "30", "7"]
+    assert "dataset set: 4 slides (regression)" in output
+    grades = ("--label-column", "grade", "--task", "ordinal", "--classes", "low, mid, high")
+    code, output, _ = import_dataset(job, "--labels", table, *grades)
+    assert code == 0, output
+    assert "4 slides (ordinal, low 2, mid 1, high 1)" in output
+    config, _ = read_dataset(str(job.parent / "sets/set.yaml"))
+    assert (config.classes, config.positive) == (["low", "mid", "high"], "high")
+
+
+@pytest.mark.parametrize(
+    ("options", "line"),
+    [
+        (("--task", "survival"), "--task: no task named 'survival'"),
+        (("--task", "ordinal"), "give --classes LOW,MIDDLE,HIGH"),
+        (("--task", "regression", "--classes", "a,b"), "leave out --classes"),
+        (("--classes", "a,b"), "--positive names the last"),
+        (("--time-column", "OS_MONTHS"), "not of the task classification"),
+        (
+            ("--task", "regression", "--label-column", "grade"),
+            "line 2: slide 001: label 'low'; a number is needed",
+        ),
+        (
+            ("--task", "regression", "--label-column", "OS_MONTHS", "--positive", "7"),
+            "--positive: labels of the task regression are numbers",
+        ),
+        (
+            ("--task", "survival_cox", "--event-column", "stain"),
+            "line 2: event 'x' is neither 1 (the event came) nor 0 (censored)",
+        ),
+        (
+            ("--task", "ordinal", "--classes", "low,high", "--label-column", "grade"),
+            "line 5: slide 004: label 'mid'; the dataset's classes are: low, high",
+        ),
+    ],
+)
+def test_labels_that_are_not_of_the_task_write_nothing(job, options, line):
+    table = put_text(job.parent / "labels.csv", SURVIVAL_TABLE)
+    code, output, rows = import_dataset(job, "--labels", table, *options)
+    assert (code, rows) == (1, {})
+    assert line in output
+    assert not (job.parent / "bags").exists()
+
+
 def test_stamps_two_tables(tmp_path):
     for slide in ("x/001", "y/002"):
         write_stamp(tmp_path / "out", slide)

@@ -88,6 +88,13 @@ def test_nothing_to_do_is_said():
         ("usage: a\n b\nsnakemake: error: unrecognized: --y\n", 2, "run: unrecognized: --y"),
         ("Building\nMissingInputException:\nno a.tif\n", 1, "MissingInputException: no a.tif"),
         ("", 0, "leave --quiet"),
+        (
+            "Using\nTraceback (most recent call last):\n  File a.py\n    raise ValueError(\n\n"
+            "ValueError: Invalid config definition: Config entry must start with a valid "
+            "identifier.\n\nUsing workflow specific profile profiles/default\n",
+            1,
+            r"run: Invalid config definition: .* in braces: --config 'tile=\{mpp: 0.5\}'$",
+        ),
     ],
 )
 def test_a_run_that_snakemake_refuses_is_one_line(monkeypatch, output, code, message):

@@ -9,7 +9,7 @@ import numpy as np
 from jaxtyping import Int, UInt8
 from PIL import Image
 
-from mil.errors import MissingResolutionError, UnreadableSlideError
+from mil.errors import ConfigError, MissingResolutionError, UnreadableSlideError
 from mil.io.slides.blocks import BlockError, Blocks
 from mil.io.slides.bounds import extent_of, origin_of
 from mil.io.slides.faults import check_file, one_line
@@ -218,7 +218,15 @@ class SlideReader:
             extent_px: width and height, level-0 pixels.
             size_px: width and height of the result, pixels.
             level: number of the level to read; None: the nearest finer one.
+
+        Raises:
+            ConfigError: a side is not above 0.
         """
+        if min(*extent_px, *size_px) <= 0:
+            raise ConfigError(
+                f"{self.path}: a rectangle of {extent_px[0]} x {extent_px[1]} level-0 pixels "
+                f"cannot be read as {size_px[0]} x {size_px[1]} pixels; all must be above 0"
+            )
         # The finer axis decides, so that neither is enlarged.
         if level is None:
             level = self.level_for(min(extent_px[0] / size_px[0], extent_px[1] / size_px[1]))

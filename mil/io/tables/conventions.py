@@ -59,10 +59,19 @@ KNOWN = {
         "ground_truth",
     ),
     "patient": ("patient", "patient_id", "case_id", "case", "subject", "subject_id"),
+    # Of survival. A column `censorship` is 1 where no event came: it is not among them.
+    "time": ("time", "os_months", "os_time", "os_days", "survival_months", "survival_time"),
+    "event": ("event", "os_status", "os_event", "os"),
 }
 
 # Columns that may hold the slide where none of `KNOWN` does.
-LAST_RESORT = {"slide": ("path", "slide_path", "file_path"), "label": (), "patient": ()}
+LAST_RESORT = {
+    "slide": ("path", "slide_path", "file_path"),
+    "label": (),
+    "patient": (),
+    "time": (),
+    "event": (),
+}
 # Names of columns in other languages: proposed, never used unasked.
 FOREIGN = {
     "slide": (
@@ -92,6 +101,14 @@ FOREIGN = {
             "patiënt",
         ),
         *("participant", "participant_id", "donor", "donor_id", "mrn", "patient_number"),
+    ),
+    "time": (
+        *("zeit", "überlebenszeit", "temps", "tiempo", "tempo", "tijd", "follow_up", "days"),
+        *("months", "dfs_months", "pfs_months", "dss_months", "dfi_time", "pfi_time", "dss_time"),
+    ),
+    "event": (
+        *("ereignis", "événement", "evento", "gebeurtenis", "death", "dead", "vital_status"),
+        *("dfs_status", "pfs_status", "dss_status", "dfi", "pfi", "dss"),
     ),
 }
 # The slide table's own columns beside slide, label and patient.
