@@ -38,8 +38,9 @@ def test_pixel_sizes_that_disagree(used, stated, warned):
     finding = sizes_disagree(Resolution(used[1], used[0]), stated)
     assert len(finding) == bool(warned)
     if warned:
+        source = "the given `mpp`" if used[0] == "table" else used[0]
         assert finding[0] == (
-            f"its pixel size is {used[1]} µm by {used[0]}, but {warned}; give the right one in "
+            f"its pixel size is {used[1]} µm by {source}, but {warned}; give the right one in "
             "the csv's `mpp`"
         )
 

@@ -161,7 +161,7 @@ def test_points_of_asap_are_no_polygon(tmp_path):
 
 def test_wrong_suffix(tmp_path):
     (tmp_path / "a.csv").write_text("x,y")
-    assert "ImageScope and HALO or .geojson, not .csv" in refused(tmp_path / "a.csv")
+    assert "is one of .xml, .annotations, .geojson, .json, not .csv" in refused(tmp_path / "a.csv")
 
 
 def test_geojson_round_trip(tmp_path):
