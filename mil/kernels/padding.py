@@ -115,27 +115,6 @@ def as_one(
     return Pair(of_queries, of_keys, (query_segments[:, None] != key_segments)[None])
 
 
-def in_order(
-    parts: Sequence[Shaped[Tensor, "_ ..."]], paddings: Sequence[Padding]
-) -> Shaped[Tensor, "all ..."]:
-    """Packed rows of all segments from those of each block; differentiable.
-
-    Args:
-        parts: Rows of each block, as `Padding.take` returns them.
-        paddings: Those of the blocks, which together hold each row once.
-    """
-    if len(parts) == 1:
-        return parts[0]
-    device = parts[0].device
-    numbers = [
-        torch.arange(padding.rows.start, padding.rows.stop, device=device)
-        if isinstance(padding.rows, slice)
-        else padding.rows
-        for padding in paddings
-    ]
-    return torch.cat(list(parts))[torch.cat(numbers).argsort()]
-
-
 def _blocks(queries: Sequence[Bounds], keys: Sequence[Bounds]) -> Iterator[list[int]]:
     """Numbers of the segments of each block."""
     alike: dict[tuple[int, int], list[int]] = {}

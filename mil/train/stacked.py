@@ -17,7 +17,6 @@ from torch import Tensor, nn
 from mil.config import LossWeight, TrainConfig
 from mil.tasks import AnyTask
 from mil.train.data import batches, small_batches
-from mil.train.heap import keep_freed_memory
 from mil.train.loop import (
     DivergedError,
     FitResult,
@@ -70,7 +69,6 @@ def fit_stack(
         ConfigError: No loss term depends on the heads.
         DivergedError: A loss or metric of every head is NaN or infinite.
     """
-    keep_freed_memory()
     if not data.valid:
         config = config.model_copy(update={"select": "last"})
     size = choose_size(heads, data, losses, config)
