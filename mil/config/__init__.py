@@ -6,7 +6,7 @@ Each section, encoder, recipe and dataset is a frozen model.
 from mil.config.bag_sets import BagSetConfig, load_bag_set, load_bag_sets
 from mil.config.base import NAME, Section, checked, config_path, name_fault
 from mil.config.cohort import Cohort
-from mil.config.datasets import DatasetConfig, dataset_path
+from mil.config.datasets import DatasetConfig, dataset_argument, dataset_path
 from mil.config.encoder_names import by_alias, unknown_encoder
 from mil.config.encoders import (
     DEFAULT_ENCODER,
@@ -59,6 +59,7 @@ __all__ = [
     "check_head",
     "checked",
     "config_path",
+    "dataset_argument",
     "dataset_path",
     "encoder_name",
     "head_names",

@@ -1,11 +1,12 @@
 """Datasets: the yaml files of configs/datasets."""
 
 from pathlib import Path
+from shlex import quote
 from typing import Annotated, Literal
 
 from pydantic import AfterValidator, Field, model_validator
 
-from mil.config.base import Section, named_file, named_files
+from mil.config.base import Section, config_path, named_file, named_files
 from mil.config.encoders import Positive
 from mil.config.labels import known_task
 from mil.errors import some
@@ -130,6 +131,17 @@ class DatasetConfig(Section):
 def dataset_path(name: str) -> Path:
     """Path of a dataset's yaml, given its name or its path."""
     return named_file("datasets", name, "dataset")
+
+
+def dataset_argument(yaml: Path) -> str:
+    """Dataset in a command line: its name where that leads to its yaml, else the path.
+
+    Args:
+        yaml: Yaml of the dataset, which exists.
+    """
+    by_name = config_path(f"datasets/{yaml.stem}.yaml")
+    leads_to_it = by_name.exists() and by_name.samefile(yaml)
+    return yaml.stem if leads_to_it else quote(str(yaml))
 
 
 def subsets_of(name: str) -> list[str]:

@@ -1,7 +1,6 @@
 """`mil dataset …` at the command line; the work is imported when a command runs."""
 
 from pathlib import Path
-from shlex import quote
 from typing import Annotated, Literal
 
 import typer
@@ -76,6 +75,7 @@ def dataset_init(
     force: Force = False,
 ) -> None:
     """Make a dataset of a folder of slides and a spreadsheet of their labels."""
+    from mil.config import dataset_argument
     from mil.dataset.init import init
     from mil.io.tables.label_options import LabelOptions
 
@@ -95,8 +95,9 @@ def dataset_init(
         force=force,
     )
     typer.echo(report)
-    typer.echo(f"now: mil doctor {name if out == DATASETS else quote(str(report.yaml))}")
-    typer.echo(f"then: snakemake --cores all --config dataset={name}")
+    dataset = dataset_argument(report.yaml)
+    typer.echo(f"now: mil doctor {dataset}")
+    typer.echo(f"then: snakemake --cores all --config dataset={dataset}")
 
 
 @dataset_app.command("camelyon-plus")
@@ -126,6 +127,7 @@ def dataset_camelyon_plus(
     force: Force = False,
 ) -> None:
     """Make a dataset of CAMELYON+, the corrected labels of CAMELYON16 and 17."""
+    from mil.config import dataset_argument
     from mil.dataset.camelyon_plus import make
     from mil.errors import ConfigError
 
@@ -136,4 +138,5 @@ def dataset_camelyon_plus(
     typer.echo(f"dataset {name}: {sum(report.counts.values())} slides ({counts}) in {out}")
     for note in report.notes:
         typer.echo(note)
-    typer.echo(f"now: snakemake --cores all --config dataset={name} slides_dir=DIR")
+    dataset = dataset_argument(out / f"{name}.yaml")
+    typer.echo(f"now: snakemake --cores all --config dataset={dataset} slides_dir=DIR")

@@ -18,6 +18,9 @@ REQUIRED_CLASSES = (
     ("Head", nn.Module, "torch.nn.Module"),
 )
 
+# Words of torch's errors for sizes that cannot be allocated, or not even be counted.
+TOO_LARGE = ("memory", "overflow")
+
 
 def head_module(name: str) -> Any:
     """Module of a head, with its `Config` and its `Head`.
@@ -69,8 +72,9 @@ def _construction_errors(name: str) -> Iterator[None]:
             message if message.startswith("head ") else f"head {name}: {message}"
         ) from None
     except RuntimeError as error:
-        # Torch's error for memory that cannot be allocated.
-        message = str(error).splitlines()[0]
+        message = brief(str(error))
+        if not any(word in message for word in TOO_LARGE):
+            raise
         raise ConfigError(f"head {name}: too large for this machine: {message}") from None
 
 

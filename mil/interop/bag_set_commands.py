@@ -38,6 +38,7 @@ def bags_fetch(
 
     An interrupted download continues when the same command is run again.
     """
+    from mil.config import dataset_argument
     from mil.interop.bag_set_fetch import FetchOptions
     from mil.interop.bag_sets import run
 
@@ -51,7 +52,8 @@ def bags_fetch(
     )
     complete = run(name, options, typer.echo)
     if complete and not dry_run:
-        typer.echo(f"now: snakemake --cores all --config dataset={name}")
+        dataset = dataset_argument(datasets / f"{name}.yaml")
+        typer.echo(f"now: snakemake --cores all --config dataset={dataset}")
     raise typer.Exit(0 if complete else 1)
 
 

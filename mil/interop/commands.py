@@ -54,6 +54,7 @@ def bags_import(
     force: options.ForceImport = False,
 ) -> None:
     """Import another tool's features as bags; --dataset also writes a dataset to train on."""
+    from mil.config import dataset_argument
     from mil.interop.header import HeaderFields
     from mil.interop.import_bags import run
     from mil.interop.import_dataset import DatasetOptions
@@ -104,7 +105,8 @@ def bags_import(
         typer.echo(line)
     # The next step, ready to be copied.
     if dataset and not result.faults:
-        typer.echo(f"now: snakemake --cores all --config dataset={dataset}")
+        name = dataset_argument(datasets / f"{dataset}.yaml")
+        typer.echo(f"now: snakemake --cores all --config dataset={name}")
     raise typer.Exit(1 if result.faults else 0)
 
 

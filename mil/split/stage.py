@@ -82,7 +82,8 @@ def run(
     if num_lost and not allow_missing:
         raise DatasetError(
             f"{num_lost} of {len(slides)} slides cannot be used; mend or remove them, or "
-            f"continue without them by --config allow_missing=true\n{summary(states)}"
+            "continue without them by --config allow_missing=true, or by --allow-missing of mil "
+            f"split\n{summary(states)}"
         )
     if not usable:
         raise DatasetError(f"no slide can be used\n{summary(states)}")

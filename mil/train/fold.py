@@ -157,7 +157,11 @@ def bags_of_fold(
     train = [bag for bag in bags if bag.fold == fold and bag.split == "train"]
     valid = [bag for bag in bags if bag.fold == fold and bag.split == "val"]
     if not train:
-        raise DatasetError(f"{folds}: fold {fold} has no training slides")
+        others = sorted({bag.fold for bag in bags if bag.split == "train"})
+        listed = ", ".join(map(str, others)) or "none"
+        raise DatasetError(
+            f"{folds}: fold {fold} has no training slides; folds that have some: {listed}"
+        )
     used = [*train, *valid]
     check_labels(used, folds, dataset.task, dataset.classes)
     return used

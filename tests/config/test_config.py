@@ -11,6 +11,8 @@ from mil.config import (
     EncoderConfig,
     checked,
     config_path,
+    dataset_argument,
+    dataset_path,
     load_config,
     load_encoders,
     load_recipe,
@@ -316,3 +318,15 @@ def test_restarts_and_inner_folds_count_as_trainings(tmp_path):
 def test_a_name_twice_is_refused(key):
     with one_line(ConfigError, match=f"{key}: uni is there twice; name each once"):
         load_config({key: "uni,phikon,uni"})
+
+
+def test_a_dataset_is_named_by_its_name_where_that_leads_to_it(tmp_path, monkeypatch):
+    monkeypatch.chdir(tmp_path)
+    own = tmp_path / "configs/datasets/mine.yaml"
+    other = tmp_path / "other sets/mine.yaml"
+    for file in (own, other):
+        file.parent.mkdir(parents=True)
+        file.write_text("classes: [a, b]\n")
+    assert dataset_argument(own) == "mine"
+    assert dataset_argument(other) == f"'{other}'"
+    assert dataset_path("mine").samefile(own)

@@ -67,7 +67,7 @@ def test_a_run_on_an_imported_dataset_needs_no_further_setting(job):
     assert code == 0, output
     config, _ = read_dataset(str(job.parent / "sets/set.yaml"))
     assert config.bags == str((job.parent / "bags").resolve())
-    assert output.endswith("now: snakemake --cores all --config dataset=set\n")
+    assert output.endswith(f"--config dataset={job.parent / 'sets/set.yaml'}\n")
 
 
 SURVIVAL_TABLE = """\

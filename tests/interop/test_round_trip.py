@@ -211,7 +211,7 @@ def test_labels_patients_and_splits_come_back(tmp_path, tool):
         for slide, split in SPLIT.items()
     }
     assert {row.slide: row.split for row in rows} == splits
-    assert "now: snakemake --cores all --config dataset=back\n" in back
+    assert f"now: snakemake --cores all --config dataset={sets / 'back.yaml'}\n" in back
 
 
 def test_what_is_not_ok_or_not_valid_is_left_out_and_counted(tmp_path):

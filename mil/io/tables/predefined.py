@@ -66,7 +66,7 @@ def from_file(
     if unmatched and not allow_missing:
         raise DatasetError(
             f"{path}: {'; '.join(unmatched)}. Mend the file or the table, or go on without them by "
-            "--config allow_missing=true"
+            "--config allow_missing=true, or by --allow-missing of mil split"
         )
     notes = [f"{path}: {line}, left out" for line in unmatched]
     if any(slide.split for slide in slides):

@@ -32,7 +32,7 @@ def test_what_has_no_counterpart_is_named_and_left_out_only_when_allowed(tmp_pat
     line = (
         rf"{file}: 1 slides of the table are in no split \(d\); 2 names are no slide of the table "
         r"\(x, y\)\. Mend the file or the table, or go on without them by "
-        "--config allow_missing=true"
+        "--config allow_missing=true, or by --allow-missing of mil split"
     )
     with pytest.raises(DatasetError, match=line):
         from_file(file, FOUR, allow_missing=False)
