@@ -94,6 +94,11 @@ def groups_of(slides: Sequence[Slide], column: str) -> list[str]:
             a patient has two values.
     """
     columns = list(slides[0].subgroups)
+    if column == "patient":
+        raise DatasetError(
+            "split.by: not by patient, each of whom would be a test set; set folds to the number "
+            "of folds into which patients are divided"
+        )
     if column not in columns:
         message = unknown_name("column", column, columns)
         if not columns:

@@ -101,6 +101,8 @@ def test_columns_that_cannot_be_left_out_in_turn():
         DatasetError, match="no column named 'centre'; the table has no columns beyond those"
     ):
         groups_of(FOUR, "centre")
+    with pytest.raises(DatasetError, match="split.by: not by patient, .* set folds to the number"):
+        groups_of(FOUR, "patient")
     with pytest.raises(
         DatasetError,
         match=r"split.by: 6 slides have no empty \(s1_0, s1_1, s2_0 and 3 more\); fill",
