@@ -134,14 +134,17 @@ def test_features_alone_are_collated_as_their_bags_are(bags):
     assert torch.equal(features.offsets, of_bags.offsets)
     assert features.features.dtype == torch.float32
     assert features.coords is None
+    turned = mil.collate([first.features[::-1].astype(">f8")])
+    assert torch.equal(turned.features.flip(0), of_bags.features[:5])
 
 
 @pytest.mark.parametrize(
     ("wrong", "message"),
     [
         (["a.h5"], "bag 1 is a str; give a Bag"),
-        ([np.ones((3, 6)), np.ones(6)], r"bag 2 is a ndarray of shape \(6,\); give a Bag"),
-        ([np.ones((3, 6), int)], r"bag 1 is a ndarray of shape \(3, 6\); give a Bag"),
+        ([np.ones((3, 6)), np.ones(6)], r"bag 2 is a ndarray of float64, shape \(6,\); give a Bag"),
+        ([np.ones((3, 6), int)], r"bag 1 is a ndarray of int64, shape \(3, 6\); give a Bag"),
+        (3, "a list of bags is needed, not a int"),
         ([torch.ones(3, 6), torch.ones(3, 7)], "bags have 6 and 7 features per tile"),
     ],
 )
@@ -151,14 +154,17 @@ def test_what_is_no_bag_is_refused_by_its_number(wrong, message):
 
 
 def test_a_bag_is_not_taken_for_a_list_of_bags(bags):
-    with one_line(ConfigError, match=r"collate\(\[bag\]\)"):
+    with one_line(ConfigError, match="a list of bags is needed, not a Bag"):
         mil.collate(mil.read_bag(bags[0]))
 
 
-@pytest.mark.parametrize(("dim", "classes", "wrong"), [(0, 2, "dim"), (6, -1, "classes")])
+@pytest.mark.parametrize(
+    ("dim", "classes", "wrong"), [(0, 2, "dim"), (6, -1, "classes"), (6, True, "classes")]
+)
 def test_a_head_of_an_impossible_size_is_refused(dim, classes, wrong):
     with one_line(ConfigError, match=f"head mean: {wrong}: a whole number above 0 is needed"):
         mil.build_head("mean", dim=dim, classes=classes)
+    assert mil.build_head("mean", dim=np.int64(6), classes=np.int64(2)).classify.in_features == 6
 
 
 def test_a_square_without_extent_is_refused(tmp_path):

@@ -85,8 +85,8 @@ def collate(bags: Sequence[Bag | np.ndarray | Tensor]) -> Bags:
         ConfigError: One is no bag, or bags differ in the length of a feature vector.
         ValueError: There is no bag, or one has no valid tile.
     """
-    if isinstance(bags, Bag):
-        raise ConfigError("collate: a list of bags is needed, not a Bag: collate([bag])")
+    if not isinstance(bags, Sequence):
+        raise ConfigError(f"collate: a list of bags is needed, not a {type(bags).__name__}")
     features = [_features(bag, number) for number, bag in enumerate(bags, 1)]
     dims = sorted({bag.shape[1] for bag in features})
     if len(dims) > 1:
@@ -105,17 +105,18 @@ def collate(bags: Sequence[Bag | np.ndarray | Tensor]) -> Bags:
 def _features(bag: object, number: int) -> Float[Tensor, "tiles dim"]:
     """Features of the valid tiles of a bag, as heads take them."""
     values = bag.features[bag.valid] if isinstance(bag, Bag) else bag
-    if isinstance(values, np.ndarray):
-        values = torch.from_numpy(values)
-    is_matrix = isinstance(values, Tensor) and values.ndim == 2 and values.is_floating_point()
-    if not isinstance(values, Tensor) or not is_matrix:
-        shape = f" of shape {tuple(values.shape)}" if isinstance(values, Tensor) else ""
-        raise ConfigError(
-            f"collate: bag {number} is a {type(bag).__name__}{shape}; give a Bag of "
-            "`mil.read_bag`, or its features: floating-point numbers [tiles, dim]"
-        )
     # Heads compute in float32; bags on disk are float16 to halve their size.
-    return values.float()
+    if isinstance(values, np.ndarray) and values.ndim == 2 and values.dtype.kind == "f":
+        return torch.from_numpy(np.ascontiguousarray(values, np.float32))
+    if isinstance(values, Tensor) and values.ndim == 2 and values.is_floating_point():
+        return values.float()
+    kind = type(bag).__name__
+    if isinstance(values, np.ndarray | Tensor):
+        kind += f" of {values.dtype}, shape {tuple(values.shape)}"
+    raise ConfigError(
+        f"collate: bag {number} is a {kind}; give a Bag of `mil.read_bag`, or its features: "
+        "floating-point numbers [tiles, dim]"
+    )
 
 
 # eq=False: modules and arrays have no equality that is a truth value.

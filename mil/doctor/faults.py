@@ -71,7 +71,7 @@ def _path_faults(files: Sequence[SlideFiles], dataset: str, config: Config) -> l
     except DatasetError as error:
         faults.append(str(error))
     try:
-        check_annotations({each.row.slide: each.outlines.annotation for each in files})
+        check_annotations({each.row.slide: each.annotation for each in files})
     except DatasetError as error:
         faults.append(str(error))
     return faults

@@ -20,12 +20,15 @@ class SlideFiles(NamedTuple):
         slide: File of the slide, which may be missing.
         masks: The user's masks of the slide.
         outlines: Files of its outlines.
+        annotation: File of its annotation, also where it is still to be fetched; None: it
+            has none.
     """
 
     row: Slide
     slide: Path
     masks: UserMasks
     outlines: OutlineFiles
+    annotation: Path | None
 
 
 def slide_files(rows: Sequence[Slide], folder: Path, dataset: DatasetConfig) -> list[SlideFiles]:
@@ -47,14 +50,14 @@ def slide_files(rows: Sequence[Slide], folder: Path, dataset: DatasetConfig) -> 
         masks = UserMasks()
         if row.slide in masks_by_slide:
             masks = UserMasks(**masks_by_slide[row.slide], frame=frame)
-        outlines = OutlineFiles(_annotation(row, folder, dataset), masks, frame, rule)
-        files.append(SlideFiles(row, locate(row, folder, dataset), masks, outlines))
+        annotation = locate_annotation(row, folder, dataset)
+        outlines = OutlineFiles(_fetched(row, annotation), masks, frame, rule)
+        files.append(SlideFiles(row, locate(row, folder, dataset), masks, outlines, annotation))
     return files
 
 
-def _annotation(row: Slide, folder: Path, dataset: DatasetConfig) -> Path | None:
+def _fetched(row: Slide, annotation: Path | None) -> Path | None:
     """Annotation of a slide; None where there is none, or where it is still to be fetched."""
-    annotation = locate_annotation(row, folder, dataset)
     if annotation is not None and row.annotation_url and not annotation.exists():
         return None
     return annotation

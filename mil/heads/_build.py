@@ -4,7 +4,8 @@ from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from importlib import import_module
 from importlib.metadata import EntryPoint
-from typing import Any
+from operator import index
+from typing import Any, SupportsIndex
 
 from torch import nn
 
@@ -32,7 +33,11 @@ def head_module(name: str) -> Any:
 
 
 def build_head(
-    name: str, options: Mapping[str, Any] | None = None, *, dim: int, classes: int
+    name: str,
+    options: Mapping[str, Any] | None = None,
+    *,
+    dim: SupportsIndex,
+    classes: SupportsIndex,
 ) -> nn.Module:
     """Build a head.
 
@@ -48,16 +53,21 @@ def build_head(
             broken.
     """
     entry = check_head(name)
-    for argument, value in (("dim", dim), ("classes", classes)):
-        if not isinstance(value, int) or value < 1:
-            raise ConfigError(
-                f"head {name}: {argument}: a whole number above 0 is needed, not {value!r}"
-            )
+    width = _positive(dim, f"head {name}: dim")
+    num_classes = _positive(classes, f"head {name}: classes")
     module = _module(name, entry)
     config = checked(module.Config, options or {}, f"head {name}: options")
     with plugin_errors(entry), _construction_errors(name):
-        head: nn.Module = module.Head(config, dim, classes)
+        head: nn.Module = module.Head(config, width, num_classes)
     return head
+
+
+def _positive(value: SupportsIndex, name: str) -> int:
+    """A whole number above 0; numpy's integers are too."""
+    number = 0 if isinstance(value, bool) or not hasattr(value, "__index__") else index(value)
+    if number < 1:
+        raise ConfigError(f"{name}: a whole number above 0 is needed, not {value!r}")
+    return number
 
 
 @contextmanager

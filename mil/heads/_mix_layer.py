@@ -130,9 +130,10 @@ class MixLayer(nn.Module):
         tiles: Float[Tensor, "tiles hidden"],
         places: Places,
     ) -> Float[Tensor, " tiles"]:
-        """Attention to mixed tiles as attention to the tiles before: ``(a + a P) / 2``.
+        """Attention to mixed tiles as attention to the tiles before: ``(a + s a P) / (1 + s)``.
 
-        Abnar and Zuidema 2020, https://arxiv.org/abs/2005.00928; half is the tile itself.
+        Abnar and Zuidema 2020, https://arxiv.org/abs/2005.00928, where s, the scale of the
+        context, is 1: half is the tile itself.
 
         Args:
             attention: Attention to the tiles after this layer, one bag.
@@ -142,7 +143,8 @@ class MixLayer(nn.Module):
         normal = self.norm(tiles)
         weights = None if self.router is None else self.router(normal)
         mix = partial(self.mix, places=places)
-        return (attention + received(attention, mix, self.rows(normal), weights)) / 2
+        context = received(attention, mix, self.rows(normal), weights)
+        return (attention + self.context_scale * context) / (1 + self.context_scale)
 
     def read_by_each(
         self,

@@ -7,7 +7,7 @@ from pathlib import Path, PurePosixPath
 from tempfile import TemporaryDirectory
 
 from mil.config import name_fault
-from mil.errors import DatasetError, unknown_name
+from mil.errors import DatasetError, MilError, unknown_name
 from mil.interop.labels import LabelledSlide
 from mil.io.atomic import write_text
 from mil.io.tables import COLUMNS, SPLITS, read_dataset, write_csv
@@ -125,8 +125,8 @@ def write_dataset(
         _write(Path(trial), name, text, table, columns)
         try:
             read_dataset(str(Path(trial) / f"{name}.yaml"))
-        except DatasetError as error:
-            raise DatasetError(str(error).replace(trial, str(folder))) from None
+        except MilError as error:
+            raise type(error)(str(error).replace(trial, str(folder))) from None
     _write(folder, name, text, table, columns)
     return counts
 

@@ -93,8 +93,13 @@ def _read_labels(
             options.relabel,
             options.label_options,
         )
-    # Only ACMIL's files hold labels.
+    # Only ACMIL's files hold labels, which are numbers of classes.
     if files[0].tool == "acmil":
+        if not options.label_options.is_classification:
+            raise ConfigError(
+                f"--task {options.label_options.task}: the files of acmil hold classes alone; give "
+                "--labels FILE"
+            )
         return None
     raise ConfigError(
         f"a dataset of bags of {files[0].tool} needs their labels; give --labels FILE"

@@ -35,9 +35,9 @@ def _like(trained: Trained, name: str) -> str:
     facts = {
         "tiling": f", tiled {trained.tiling}",
         "stain_norm": f", stain_norm {trained.stain_norm or NO_STAIN_NORM}",
+        "weights_sha256": f", weights of SHA-256 {trained.weights_sha256}",
     }
-    weights = " and the same weights" if name == "weights_sha256" else ""
-    return f"encoder {trained.encoder}{weights}{facts.get(name, '')}"
+    return f"encoder {trained.encoder}{facts.get(name, '')}"
 
 
 def check_usable(bag: Bag, path: Path) -> None:

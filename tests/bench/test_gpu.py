@@ -123,4 +123,5 @@ def test_the_dry_form_runs_every_part(tmp_path):
         "memory",
     ]
     assert not [row for row in rows if "used up" in row["note"]]
-    assert json.loads(blocks.read_text()) == {"cpu": {}}
+    # Whether any blocks gain is chance here.
+    assert list(json.loads(blocks.read_text())) == ["cpu"]

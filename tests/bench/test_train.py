@@ -134,7 +134,7 @@ def test_a_process_that_fails_says_why_in_one_line():
     fields = train._measured(HeadJob("acmil", 10, -1, "fp32", 1, 0.0))
     assert list(fields) == ["failed"]
     assert "\n" not in fields["failed"]
-    assert "head acmil: too large for this machine" in fields["failed"]
+    assert "head acmil: dim: a whole number above 0 is needed, not -1" in fields["failed"]
 
 
 @pytest.mark.slow

@@ -213,7 +213,7 @@ def test_annotations_that_would_stop_a_run_are_faults(tmp_path):
     done = doctor(write_dataset(tmp_path, rows, "slide,path,annotation,label"), "--no-tissue")
     assert done.exit_code == 1
     verdict = done.output.splitlines()[-1]
-    assert verdict.startswith("Not ready: annotation of slide b: ")
+    assert verdict.startswith("Not ready: annotations of b are no outlines, such as ")
     assert verdict.endswith("`region`; annotations of 2 of 3 slides unreadable.")
 
 

@@ -146,9 +146,10 @@ MIXES = [
 ]
 
 
+@pytest.mark.parametrize("scale", [1.0, 0.25])
 @pytest.mark.parametrize("mix", MIXES, ids=str)
-def test_rollout_is_that_of_the_explicit_maps(mix):
-    head = built(layers=2, mix=mix).eval()
+def test_rollout_is_that_of_the_explicit_maps(mix, scale):
+    head = built(layers=2, mix=mix, context_scale=scale).eval()
     whole = bags()
     alone = Bags(whole.features[5:], torch.tensor([0, 7]))
     with torch.inference_mode():
@@ -161,7 +162,7 @@ def test_rollout_is_that_of_the_explicit_maps(mix):
         tiles = layer(tiles, places).tiles
     attention = head.attention(tiles)[:, 0].softmax(0)
     for of_layer in reversed(maps):
-        attention = (attention + attention @ of_layer) / 2
+        attention = (attention + scale * (attention @ of_layer)) / (1 + scale)
     torch.testing.assert_close(rolled, attention)
     assert rolled.sum().item() == pytest.approx(1, abs=1e-5)
 

@@ -133,6 +133,11 @@ def test_numbers_and_ordered_classes_are_labels_of_their_tasks(job):
         (("--task", "survival"), "--task: no task named 'survival'"),
         (("--task", "ordinal"), "give --classes LOW,MIDDLE,HIGH"),
         (("--task", "regression", "--classes", "a,b"), "leave out --classes"),
+        (("--task", "ordinal", "--classes", "low,high,low"), "--classes: low stands there twice"),
+        (
+            ("--task", "survival_cox", "--label-column", "grade", "--time-column", "OS_MONTHS"),
+            "in place of --time-column and --event-column",
+        ),
         (("--classes", "a,b"), "--positive names the last"),
         (("--time-column", "OS_MONTHS"), "not of the task classification"),
         (

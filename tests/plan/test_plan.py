@@ -82,7 +82,9 @@ def test_an_image_as_annotation_is_refused_before_anything_is_computed(study):
     assert set(ANNOTATIONS) == set(SUFFIXES)
     table = study / "configs/datasets/toy.csv"
     table.write_text(table.read_text().replace("b's regions.xml", "b's mask.PNG"))
-    with one_line(DatasetError, match=r"toy.csv: annotation of slide b: .*b's mask.PNG: no outl"):
+    with one_line(
+        DatasetError, match=r"toy.csv: annotations of b are no outlines, such as .*b's mask.PNG;"
+    ):
         plan()
 
 

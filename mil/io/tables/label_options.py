@@ -65,6 +65,9 @@ class LabelOptions:
                     "the labels, and --positive names the last"
                 )
             return
+        doubled = [name for name, count in Counter(self.class_names).items() if count > 1]
+        if doubled:
+            raise ConfigError(f"--classes: {doubled[0]} stands there twice; name each class once")
         try:
             kind.check_classes(self.class_names)
         except ValueError as error:
@@ -141,6 +144,11 @@ def _time_and_event(
     """Columns of time and event; empty where the label is one column."""
     from mil.tasks import task_class
 
+    if user_column is not None and (options.time_column or options.event_column):
+        raise ConfigError(
+            "--label-column: a column of labels such as `27.5+`, in place of --time-column and "
+            "--event-column; leave one kind out"
+        )
     if user_column is not None or task_class(options.task).label_columns != TIME_AND_EVENT:
         return []
     stated = (options.time_column, options.event_column)

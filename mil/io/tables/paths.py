@@ -101,9 +101,9 @@ def check_annotations(files: Mapping[str, Path | None]) -> None:
     if others:
         first = next(iter(others.values()))
         raise DatasetError(
-            f"annotation of slide {some(list(others))}: {first}: no outlines; give .geojson of "
-            "QuPath, .xml of ASAP, ImageScope or HALO, or .annotations of HALO. Images can only "
-            "be masks, in the columns `tissue` and `region`"
+            f"annotations of {some(list(others))} are no outlines, such as {first}; give .geojson "
+            "or .json of QuPath, .xml of ASAP, ImageScope or HALO, or .annotations of HALO. Images "
+            "can only be masks, in the columns `tissue` and `region`"
         )
 
 

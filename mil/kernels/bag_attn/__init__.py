@@ -64,8 +64,8 @@ def bag_attn(
     if chosen == "triton":
         return _by_triton(queries, keys, values, query_offsets, key_offsets, key_bias)
     if chosen == "cpu":
-        # It rounds otherwise: of a trained head, whose queries have no gradient, scores stay
-        # what they are.
+        # It rounds otherwise: of a trained head, whose queries have no gradient, predictions
+        # and attention stay what they are.
         learning = torch.is_grad_enabled() and queries.requires_grad
         on_cpu = queries.device.type == "cpu"
         if learning and on_cpu and has_one_key_each(keys, key_offsets):

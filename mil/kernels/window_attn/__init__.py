@@ -59,8 +59,8 @@ def window_attn(
             raise ValueError(f"heads of {width} columns: window_attn in Triton takes {MAX_WIDTH}")
         chosen = "cpu"
     if chosen == "cpu":
-        # All pairs round otherwise: of a trained head, whose queries have no gradient, scores
-        # stay what they are.
+        # All pairs round otherwise: of a trained head, whose queries have no gradient,
+        # predictions and attention stay what they are.
         learning = torch.is_grad_enabled() and queries.requires_grad
         known = offsets if learning and queries.device.type == "cpu" else None
         rows: Tensor = CpuWindowAttn.apply(queries, keys, values, neighbours, bias, known)

@@ -14,6 +14,8 @@ from mil.kernels.window_attn import by_pairs, by_place
 CHUNK_ROWS = 256
 # Rows of a segment for each place of the window, up to which all pairs are faster.
 SHORT_SEGMENT = 16
+# And rows up to which they are, whatever the window: some 15 MB for each head.
+LONGEST_SHORT = 2048
 
 
 class Given(NamedTuple):
@@ -54,7 +56,7 @@ def spans_of(offsets: Tensor | None, rows: int, window: int) -> list[Span]:
         return [Span(chunk, None) for chunk in chunks(rows, CHUNK_ROWS)]
     spans = []
     for first, end in pairwise(offsets.tolist()):
-        is_short = end - first <= SHORT_SEGMENT * window
+        is_short = end - first <= min(SHORT_SEGMENT * window, LONGEST_SHORT)
         segment = slice(first, end) if is_short else None
         for chunk in chunks(end - first, CHUNK_ROWS):
             queries = slice(first + chunk.start, first + chunk.stop)
