@@ -164,7 +164,8 @@ def test_a_bag_is_not_taken_for_a_list_of_bags(bags):
 def test_a_head_of_an_impossible_size_is_refused(dim, classes, wrong):
     with one_line(ConfigError, match=f"head mean: {wrong}: a whole number above 0 is needed"):
         mil.build_head("mean", dim=dim, classes=classes)
-    assert mil.build_head("mean", dim=np.int64(6), classes=np.int64(2)).classify.in_features == 6
+    head = mil.build_head("mean", dim=np.int64(6), classes=np.int64(2))
+    assert head(mil.collate([np.ones((3, 6))])).logits.shape == (1, 2)
 
 
 def test_a_square_without_extent_is_refused(tmp_path):
