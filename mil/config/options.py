@@ -43,6 +43,38 @@ BagTables = Annotated[
     ),
 ]
 
+# Labels of a new dataset, in a table of the user.
+SlideColumn = Annotated[
+    str | None, typer.Option(help="Column of slide names; default: recognised.")
+]
+LabelColumn = Annotated[str | None, typer.Option(help="Column of labels; default: recognised.")]
+PatientColumn = Annotated[str | None, typer.Option(help="Column of patients; default: recognised.")]
+Task = Annotated[
+    str,
+    typer.Option(
+        help="Kind of label: classification, multilabel, ordinal, regression, "
+        "survival_discrete or survival_cox."
+    ),
+]
+Classes = Annotated[
+    str,
+    typer.Option(
+        help="Classes of an ordinal task, from low to high, or of a multilabel one, separated by "
+        "commas."
+    ),
+]
+TimeColumn = Annotated[
+    str | None, typer.Option(help="Column of survival times; default: recognised.")
+]
+EventColumn = Annotated[
+    str | None,
+    typer.Option(help="Column of survival events, 1 or 0 (censored); default: recognised."),
+]
+Relabel = Annotated[
+    list[str] | None,
+    typer.Option(help="Label to write in place of another, as OLD=NEW; repeat for several."),
+]
+
 Dataset = Annotated[
     str, typer.Option(help="Dataset: a name in configs/datasets, or the path of its yaml.")
 ]

@@ -5,6 +5,17 @@ from typing import Annotated, Literal
 
 import typer
 
+from mil.config.options import (
+    Classes,
+    EventColumn,
+    LabelColumn,
+    PatientColumn,
+    Relabel,
+    SlideColumn,
+    Task,
+    TimeColumn,
+)
+
 DATASETS = Path("configs/datasets")
 
 Out = Annotated[Path, typer.Option(help="Folder to write NAME.yaml and NAME.csv to.")]
@@ -28,49 +39,17 @@ def dataset_init(
             "columns slide, label and, where patients have several slides, patient."
         ),
     ],
-    slide_column: Annotated[
-        str | None,
-        typer.Option(help="Spreadsheet column of slide names; default: found by its name."),
-    ] = None,
-    label_column: Annotated[
-        str | None, typer.Option(help="Spreadsheet column of labels; default: found by its name.")
-    ] = None,
-    patient_column: Annotated[
-        str | None,
-        typer.Option(help="Spreadsheet column of patients; default: found by its name."),
-    ] = None,
-    task: Annotated[
-        str,
-        typer.Option(
-            help="Kind of label: classification, multilabel, ordinal, regression, "
-            "survival_discrete or survival_cox."
-        ),
-    ] = "classification",
-    classes: Annotated[
-        str,
-        typer.Option(
-            help="Classes of an ordinal task, from low to high, or of a multilabel one, "
-            "separated by commas."
-        ),
-    ] = "",
-    time_column: Annotated[
-        str | None,
-        typer.Option(help="Spreadsheet column of survival times; default: found by its name."),
-    ] = None,
-    event_column: Annotated[
-        str | None,
-        typer.Option(
-            help="Spreadsheet column of survival events, 1 or 0 (censored); default: found by its "
-            "name."
-        ),
-    ] = None,
+    slide_column: SlideColumn = None,
+    label_column: LabelColumn = None,
+    patient_column: PatientColumn = None,
+    task: Task = "classification",
+    classes: Classes = "",
+    time_column: TimeColumn = None,
+    event_column: EventColumn = None,
     positive: Annotated[
         str | None, typer.Option(help="Class of interest; default: the last class.")
     ] = None,
-    relabel: Annotated[
-        list[str] | None,
-        typer.Option(help="Label to write in place of another, as OLD=NEW; repeat for several."),
-    ] = None,
+    relabel: Relabel = None,
     out: Out = DATASETS,
     force: Force = False,
 ) -> None:

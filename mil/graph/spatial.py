@@ -107,10 +107,54 @@ def first_in_cell(
 
 
 def grid_step(coords: Int[Tensor, "tiles 2"]) -> float:
-    """Smallest distance that is not rare between adjacent tiles of a row or column."""
-    in_rows = _gaps(coords)
-    in_columns = _gaps(coords.flip(1))
+    """Smallest distance that is not rare between adjacent tiles of a row or column.
+
+    Args:
+        coords: top left corners in level-0 pixels, x and y; at least one.
+    """
+    (step,) = grid_steps(coords, torch.tensor([0, len(coords)], device=coords.device))
+    return step
+
+
+def grid_steps(coords: Int[Tensor, "tiles 2"], offsets: Int[Tensor, " bags_plus_1"]) -> list[float]:
+    """`grid_step` of each bag.
+
+    Args:
+        coords: top left corners of the tiles of all bags, level-0 pixels.
+        offsets: bag b is rows ``offsets[b]:offsets[b + 1]``, at least one.
+    """
+    sizes = offsets.diff()
+    bag_of = torch.arange(len(sizes), device=coords.device).repeat_interleave(sizes)
+    from_corner = (coords - coords.amin(0)).long()
+    in_rows, bags_of_rows = _gaps(from_corner, bag_of)
+    in_columns, bags_of_columns = _gaps(from_corner.flip(1), bag_of)
     gaps = torch.cat([in_rows, in_columns])
+    bag_of_gap = torch.cat([bags_of_rows, bags_of_columns])
+    of_bags = enumerate(coords.split(sizes.tolist()))
+    return [_smallest_common(gaps[bag_of_gap == bag], corners) for bag, corners in of_bags]
+
+
+def _gaps(
+    from_corner: Int[Tensor, "tiles 2"], bag_of: Int[Tensor, " tiles"]
+) -> tuple[Int[Tensor, " gaps"], Int[Tensor, " gaps"]]:
+    """Distances between adjacent tiles of the same row of a bag, and the bags.
+
+    Args:
+        from_corner: column and row of the tiles, 0 or more.
+        bag_of: number of each tile's bag.
+    """
+    columns, rows = (from_corner.amax(0) + 1).unbind()
+    column, row = from_corner.unbind(1)
+    # In order of bag, row and column.
+    ordered = ((bag_of * rows + row) * columns + column).sort().values
+    gap = ordered.diff()
+    row_of = ordered // columns
+    is_gap = (row_of.diff() == 0) & (gap > 0)
+    return gap[is_gap], row_of[1:][is_gap] // rows
+
+
+def _smallest_common(gaps: Int[Tensor, " gaps"], coords: Int[Tensor, "tiles 2"]) -> float:
+    """Smallest of the gaps of a bag that is not rare; without any, that of its coordinates."""
     if len(gaps) == 0:  # no two tiles in one row or column
         per_axis = [axis.unique().diff() for axis in coords.T]
         gaps = torch.cat(per_axis)
@@ -119,65 +163,3 @@ def grid_step(coords: Int[Tensor, "tiles 2"]) -> float:
     distances, counts = gaps.unique(return_counts=True)
     common = counts >= COMMON_SHARE * counts.amax()
     return float(distances[common][0])
-
-
-def _gaps(coords: Int[Tensor, "tiles 2"]) -> Int[Tensor, " gaps"]:
-    """Distances between adjacent tiles of the same row."""
-    # Ordered by y, then by x: both sorts are stable.
-    x_order = coords[:, 0].argsort(stable=True)
-    by_x = coords[x_order].long()
-    y_order = by_x[:, 1].argsort(stable=True)
-    gap = by_x[y_order].diff(dim=0)
-    across = gap[:, 0]
-    same_row = gap[:, 1] == 0
-    return across[same_row & (across > 0)]
-
-
-def grid_steps(coords: Int[Tensor, "tiles 2"], offsets: Int[Tensor, " bags_plus_1"]) -> list[float]:
-    """`grid_step` of each bag; of several bags at once, since of a small one each call costs.
-
-    Args:
-        coords: top left corners of the tiles of all bags.
-        offsets: bag b is rows ``offsets[b]:offsets[b + 1]``.
-    """
-    of_bags = coords.split(offsets.diff().tolist())
-    if len(of_bags) == 1:
-        return [grid_step(coords)]
-    bags = torch.arange(len(of_bags), device=coords.device)
-    bag_of = torch.repeat_interleave(bags, offsets.diff(), output_size=len(coords))
-    from_corner = (coords - coords.amin(0)).long()
-    gaps, gap_bags = _gaps_of_bags(from_corner, bag_of)
-    if len(gaps) == 0:
-        return [grid_step(corners) for corners in of_bags]
-    size = gaps.amax() + 1
-    distances, counts = (gap_bags * size + gaps).unique(return_counts=True)
-    bag = distances // size
-    most = counts.new_zeros(len(of_bags)).scatter_reduce(0, bag, counts, "amax")
-    common = counts >= COMMON_SHARE * most[bag]
-    common_bag = bag[common]
-    smallest = torch.searchsorted(common_bag, bags).clamp(max=len(common_bag) - 1)
-    has_gap = (most > 0).tolist()
-    steps = (distances % size)[common][smallest].tolist()
-    return [
-        float(step) if known else grid_step(corners)
-        for step, known, corners in zip(steps, has_gap, of_bags, strict=True)
-    ]
-
-
-def _gaps_of_bags(
-    from_corner: Int[Tensor, "tiles 2"], bag_of: Int[Tensor, " tiles"]
-) -> tuple[Int[Tensor, " gaps"], Int[Tensor, " gaps"]]:
-    """Distances between adjacent tiles of the same row or column of a bag, and the bags."""
-    across, down = (from_corner.amax(0) + 1).unbind()
-    x, y = from_corner.unbind(1)
-    gaps = []
-    bags = []
-    # Tiles in order of bag, line, and place in the line.
-    for place, places, line, lines in ((x, across, y, down), (y, down, x, across)):
-        in_order = ((bag_of * lines + line) * places + place).sort().values
-        gap = in_order.diff()
-        line_of = in_order // places
-        within = (line_of.diff() == 0) & (gap > 0)
-        gaps.append(gap[within])
-        bags.append(line_of[1:][within] // lines)
-    return torch.cat(gaps), torch.cat(bags)

@@ -5,6 +5,7 @@ from typing import Annotated, Literal
 
 import typer
 
+from mil.config import options as shared
 from mil.config.options import BagsDir, Dataset
 from mil.interop import options
 from mil.interop.bag_set_commands import bags_fetch, bags_sets
@@ -39,15 +40,15 @@ def bags_import(
     dataset: options.DatasetName = "",
     labels: options.Labels = None,
     slide_table: options.SlideTable = None,
-    slide_column: options.SlideColumn = None,
-    label_column: options.LabelColumn = None,
-    patient_column: options.PatientColumn = None,
-    task: options.Task = "classification",
-    classes: options.Classes = "",
-    time_column: options.TimeColumn = None,
-    event_column: options.EventColumn = None,
+    slide_column: shared.SlideColumn = None,
+    label_column: shared.LabelColumn = None,
+    patient_column: shared.PatientColumn = None,
+    task: shared.Task = "classification",
+    classes: shared.Classes = "",
+    time_column: shared.TimeColumn = None,
+    event_column: shared.EventColumn = None,
     positive: options.Positive = "",
-    relabel: options.Relabel = None,
+    relabel: shared.Relabel = None,
     split: options.Split = None,
     fold: options.Fold = None,
     datasets: options.Datasets = Path("configs/datasets"),

@@ -69,37 +69,7 @@ SlideTable = Annotated[
     Path | None,
     typer.Option(help="STAMP's table of slides and patients; --labels is then its clini."),
 ]
-SlideColumn = Annotated[
-    str | None, typer.Option(help="Column of slide names; default: recognised.")
-]
-LabelColumn = Annotated[str | None, typer.Option(help="Column of labels; default: recognised.")]
-PatientColumn = Annotated[str | None, typer.Option(help="Column of patients; default: recognised.")]
-Task = Annotated[
-    str,
-    typer.Option(
-        help="Kind of label: classification, multilabel, ordinal, regression, "
-        "survival_discrete or survival_cox."
-    ),
-]
-Classes = Annotated[
-    str,
-    typer.Option(
-        help="Classes of an ordinal task, from low to high, or of a multilabel one, separated by "
-        "commas."
-    ),
-]
-TimeColumn = Annotated[
-    str | None, typer.Option(help="Column of survival times; default: recognised.")
-]
-EventColumn = Annotated[
-    str | None,
-    typer.Option(help="Column of survival events, 1 or 0 (censored); default: recognised."),
-]
 Positive = Annotated[str, typer.Option(help="Class of interest; default: the last.")]
-Relabel = Annotated[
-    list[str] | None,
-    typer.Option(help="Label to write in place of another, as OLD=NEW; repeat for several."),
-]
 Split = Annotated[Path | None, typer.Option(help="File of predefined splits, of any tool.")]
 Fold = Annotated[int | None, typer.Option(min=0, help="Fold of --split, as that file counts them.")]
 ForceImport = Annotated[
