@@ -217,6 +217,14 @@ def test_annotations_that_would_stop_a_run_are_faults(tmp_path):
     assert verdict.endswith("`region`; annotations of 2 of 3 slides unreadable.")
 
 
+def test_an_annotation_to_be_fetched_is_refused_by_its_ending_too(tmp_path):
+    tissue_slide(tmp_path / "a.tif", (512, 512), 0.5)
+    rows = ["a,a.tif,a.png,http://host/a.png,a"]
+    header = "slide,path,annotation,annotation_url,label"
+    done = doctor(write_dataset(tmp_path, rows, header), "--no-tissue")
+    assert "annotations of a are no outlines, such as " in done.output.splitlines()[-1]
+
+
 def test_a_warning_about_many_slides_is_one_paragraph(tmp_path):
     names = [f"s{i:02}" for i in range(12)]
     for number, name in enumerate(names):

@@ -84,6 +84,17 @@ def test_segments_by_all_pairs_are_those_of_the_reference_to_the_last_digits(
         torch.testing.assert_close(one, other, rtol=1e-12, atol=1e-12)
 
 
+def test_segments_are_short_by_the_window_and_by_their_rows():
+    ends = torch.tensor([0, 300, 5000])
+    by_window = {window: cpu.spans_of(ends, 5000, window) for window in (9, 49, 961)}
+    short = {
+        window: [span.queries.start for span in spans if span.segment is not None]
+        for window, spans in by_window.items()
+    }
+    # All pairs of the second segment would be too large for memory, whatever the window.
+    assert short == {9: [], 49: [0, 256], 961: [0, 256]}
+
+
 def test_scores_of_a_trained_head_are_those_place_by_place_to_the_bit():
     neighbours, offsets = segments_of((5, 40), 9)
     (q, k, v, bias), _ = make(45, 9, 4, 4, dtype=torch.float32)

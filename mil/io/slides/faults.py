@@ -86,8 +86,7 @@ def _why_no_slide(path: Path) -> str:
     file_bytes = path.stat().st_size
     if any(_is_cut_off(page, file_bytes) for page in pages.all_pages):
         return "a TIFF that is cut short: a part of its pixels lies behind the end of the file"
-    # The first page may be a label.
-    page = next((page for page in pages.all_pages if page.is_tiled), pages.all_pages[0])
+    page = pages.all_pages[0]
     if page.dtype != np.uint8 or page.samplesperpixel < 3 or not is_rgb(page):
         pixels = f"{page.bitspersample}-bit {colours_of(page)}"
         return f"a TIFF that is no slide: its pixels are {pixels}; only 8-bit RGB is read"
